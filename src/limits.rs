@@ -1,0 +1,86 @@
+//! Every bound and default of the program, each with its reason. Settings that a configuration
+//! can change have their default here and their key in `config`.
+
+use std::time::Duration;
+
+/// Bytes of one read or write. Writes of this size cost the page cache a third to a fifth of the
+/// CPU that writes of 1 MiB do.
+pub const IO_CHUNK: usize = 256 * 1024;
+
+/// Smallest piece that is sent as one PUT once a line has proved bad.
+pub const PIECE_MIN: u64 = 16 * 1024;
+/// First piece of a connection, before its speed is known.
+pub const PIECE_START: u64 = 4 * 1024 * 1024;
+/// Largest piece: what a cut can cost, and what a server syncs at once.
+pub const PIECE_MAX: u64 = 256 * 1024 * 1024;
+/// A piece is at most what the line carried in this time.
+pub const PIECE_TIME: Duration = Duration::from_secs(2);
+
+/// Bytes before the end of the confirmed prefix that are compared before each append, and bytes
+/// at the head of the file: what a truncated or rewritten file betrays itself by.
+pub const SEAM_TAIL: u64 = 4 * 1024;
+/// See [`SEAM_TAIL`].
+pub const SEAM_HEAD: u64 = 1024;
+
+/// Longest decoded segment of a path: what Linux filesystems take (`NAME_MAX`).
+pub const SEGMENT_BYTES: usize = 255;
+/// Longest decoded path, below `PATH_MAX` with its final NUL.
+pub const PATH_BYTES: usize = 4095;
+/// Most segments of a path: opening is a walk, and nobody's logs lie deeper.
+pub const PATH_SEGMENTS: usize = 128;
+/// Directory of ours in each datadir; never delivered, never entered by discovery.
+pub const PRIVATE_DIR: &str = ".shaftlog";
+
+/// Longest request head or answer head that either side reads.
+pub const HEAD_BYTES: usize = 64 * 1024;
+/// Most header lines of a request or an answer.
+pub const HEADER_LINES: usize = 100;
+/// How long a request's head may take to arrive.
+pub const HEAD_TIME: Duration = Duration::from_secs(30);
+/// A body that brings no byte for this long is over; what came stays as a tail.
+pub const BODY_STALL: Duration = Duration::from_secs(30);
+/// How much of a refused body is read away so that the answer survives.
+pub const DRAIN_BYTES: u64 = 1024 * 1024;
+/// How long a HEAD or a confirm waits for a hash before it is answered 503 `hashing`.
+pub const HASHING_WAIT: Duration = Duration::from_secs(5);
+
+/// Free bytes below which the server takes no appends (`min_free`).
+pub const MIN_FREE: u64 = 256 * 1024 * 1024;
+/// The original's port, the server's default (`listen_port`).
+pub const LISTEN_PORT: u16 = 10655;
+/// Files the server keeps open with a live hasher.
+pub const OPEN_FILES: usize = 256;
+/// Page cache of either database; redb's own default is 1 GiB.
+pub const INDEX_CACHE: usize = 8 * 1024 * 1024;
+
+/// Persistent connections to each destination (`connections`).
+pub const CONNECTIONS: usize = 4;
+/// Longest time a connection is kept: names resolve differently later.
+pub const CONNECTION_AGE: Duration = Duration::from_secs(600);
+/// How long a connection attempt may take.
+pub const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// How long an answer may take after the request's last byte.
+pub const ANSWER_TIME: Duration = Duration::from_secs(60);
+/// Period of the heartbeat on each connection.
+pub const HEARTBEAT: Duration = Duration::from_secs(10);
+/// First and largest pause after a failure at a destination; the pause is drawn from 0 to it.
+pub const BACKOFF_START: Duration = Duration::from_millis(250);
+/// See [`BACKOFF_START`].
+pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// Longest Retry-After that is honoured.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+/// How often a file in error is asked for again.
+pub const ERROR_RETRY: Duration = Duration::from_secs(600);
+/// How often a stopped destination is asked again.
+pub const STOPPED_RETRY: Duration = Duration::from_secs(3600);
+
+/// The original's defaults of its periods.
+pub const SCAN_INTERVAL: Duration = Duration::from_secs(30);
+/// See [`SCAN_INTERVAL`].
+pub const STATUS_INTERVAL: Duration = Duration::from_secs(300);
+/// See [`SCAN_INTERVAL`].
+pub const PERIODIC_TRIGGER_INTERVAL: Duration = Duration::from_secs(1);
+/// How long `sync` goes on at a destination that makes no progress (`--patience`).
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// SIGTERM and SIGINT end a daemon within 10 s; open requests get this much of it.
+pub const SHUTDOWN_TIME: Duration = Duration::from_secs(5);

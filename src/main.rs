@@ -1,0 +1,7 @@
+//! The `shaftlog` program; everything is in the library, this only names the entry.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    shaftlog::cli::main()
+}
