@@ -194,6 +194,55 @@ pub struct Inode {
     pub born: Option<i64>,
 }
 
+/// Identity of a server's index, made once with it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StoreId(pub [u8; 16]);
+
+/// Identity of one run of a server.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BootId(pub [u8; 16]);
+
+/// Number of a server's commit; grows by one with each.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub struct CommitNumber(pub u64);
+
+macro_rules! hex_identity {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:032x}", u128::from_be_bytes(self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadIdentity;
+            /// Takes exactly 32 lower-case hex digits.
+            fn from_str(text: &str) -> Result<Self, BadIdentity> {
+                let digits = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+                if text.len() != 32 || !text.bytes().all(digits) {
+                    return Err(BadIdentity);
+                }
+                let number = u128::from_str_radix(text, 16).map_err(|_| BadIdentity)?;
+                Ok(Self(number.to_be_bytes()))
+            }
+        }
+    )*};
+}
+hex_identity!(StoreId, BootId);
+
+/// Text that is no store or boot id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an identity: expected 32 lower-case hex digits")]
+pub struct BadIdentity;
+
 /// The segments of a relative path, valid under our datadir: at least one, none empty, `.`, `..`,
 /// `.shaftlog`, longer than [`SEGMENT_BYTES`], or holding `/` or NUL. Any other bytes go.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
