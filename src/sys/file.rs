@@ -1,0 +1,175 @@
+//! Open files: what they are, reading, writing, and making bytes durable.
+
+use std::fs::File;
+use std::io;
+use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use rustix::fs::{
+    Advice, AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, StatxTimestamp, fadvise, fdatasync,
+    fstatvfs, fsync, ftruncate, open, statx,
+};
+
+use crate::types::{ByteRange, Inode, Offset};
+
+/// What kind of thing a path names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FileKind {
+    /// A regular file, the only kind that is delivered.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A symbolic link, never followed.
+    Symlink,
+    /// FIFO, socket or device.
+    Other,
+}
+
+impl FileKind {
+    pub(super) fn from_raw(kind: FileType) -> Self {
+        match kind {
+            FileType::RegularFile => Self::Regular,
+            FileType::Directory => Self::Directory,
+            FileType::Symlink => Self::Symlink,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What `statx(2)` says of a file. Times are nanoseconds since 1970.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileStat {
+    /// Inode number and birth time.
+    pub inode: Inode,
+    /// Bytes in the file.
+    pub size: Offset,
+    /// Last change of the content.
+    pub mtime: i64,
+    /// Last change of the inode.
+    pub ctime: i64,
+    /// Last access.
+    pub atime: i64,
+    /// Number of hard links.
+    pub links: u64,
+    /// Device, good for comparing within one boot only.
+    pub device: u64,
+    /// Kind of file.
+    pub kind: FileKind,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+}
+
+impl FileStat {
+    pub(super) fn from_raw(raw: &Statx) -> io::Result<Self> {
+        let has_birth = raw.stx_mask & StatxFlags::BTIME.bits() != 0;
+        Ok(Self {
+            inode: Inode {
+                number: raw.stx_ino,
+                born: has_birth.then(|| nanoseconds(&raw.stx_btime)),
+            },
+            size: Offset::new(raw.stx_size).ok_or(io::ErrorKind::FileTooLarge)?,
+            mtime: nanoseconds(&raw.stx_mtime),
+            ctime: nanoseconds(&raw.stx_ctime),
+            atime: nanoseconds(&raw.stx_atime),
+            links: u64::from(raw.stx_nlink),
+            device: u64::from(raw.stx_dev_major) << 32 | u64::from(raw.stx_dev_minor),
+            kind: FileKind::from_raw(FileType::from_raw_mode(u32::from(raw.stx_mode))),
+            mode: u32::from(raw.stx_mode) & 0o7777,
+            uid: raw.stx_uid,
+        })
+    }
+}
+
+/// Nanoseconds since 1970; saturates beyond the year 2262.
+fn nanoseconds(time: &StatxTimestamp) -> i64 {
+    time.tv_sec
+        .saturating_mul(1_000_000_000)
+        .saturating_add(i64::from(time.tv_nsec))
+}
+
+/// What is asked of `statx`.
+pub(super) const STAT_MASK: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
+
+/// What the open file is.
+pub fn stat(file: &File) -> io::Result<FileStat> {
+    FileStat::from_raw(&statx(file, "", AtFlags::EMPTY_PATH, STAT_MASK)?)
+}
+
+/// What the path names, a symbolic link being itself.
+pub fn stat_path(path: &Path) -> io::Result<FileStat> {
+    FileStat::from_raw(&statx(
+        rustix::fs::CWD,
+        path,
+        AtFlags::SYMLINK_NOFOLLOW,
+        STAT_MASK,
+    )?)
+}
+
+/// Opens what may be anything, for reading: a symbolic link is refused, a FIFO does not block, a
+/// terminal does not become ours. Look at [`stat`] before reading.
+pub fn open_nofollow(path: &Path) -> io::Result<File> {
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(File::from(open(path, flags, Mode::empty())?))
+}
+
+/// Reads from `at` until the buffer is full or the file ends; the number of bytes read.
+pub fn read_at(file: &File, at: Offset, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], at.bytes() + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// Writes all of `bytes` at `at`.
+pub fn write_all_at(file: &File, at: Offset, bytes: &[u8]) -> io::Result<()> {
+    file.write_all_at(bytes, at.bytes())
+}
+
+/// `fdatasync(2)`: after it, the file's bytes and its size are on stable storage. After an error
+/// nothing is known, and a second call may succeed although data is gone: never retry.
+pub fn sync_data(file: &File) -> io::Result<()> {
+    super::sync(|| fdatasync(file))
+}
+
+/// `fsync(2)`: as [`sync_data`], with all metadata.
+pub fn sync_all(file: &File) -> io::Result<()> {
+    super::sync(|| fsync(file))
+}
+
+/// Cuts or extends the file to `size`.
+pub fn set_len(file: &File, size: Offset) -> io::Result<()> {
+    Ok(ftruncate(file, size.bytes())?)
+}
+
+/// Starts writing a dirty range back without waiting, so that the sync at the end finds little
+/// left to do. (`POSIX_FADV_DONTNEED` begins write-back of dirty pages and drops only clean ones.)
+pub fn start_writeback(file: &File, range: ByteRange) -> io::Result<()> {
+    let length = NonZeroU64::new(range.len());
+    Ok(fadvise(
+        file,
+        range.start().bytes(),
+        length,
+        Advice::DontNeed,
+    )?)
+}
+
+/// Drops the file's clean pages, so that the next read sees the disk.
+pub fn drop_cache(file: &File) -> io::Result<()> {
+    Ok(fadvise(file, 0, None, Advice::DontNeed)?)
+}
+
+/// Bytes that an unprivileged process may still write on the file's filesystem.
+pub fn free_bytes(file: &File) -> io::Result<u64> {
+    let space = fstatvfs(file)?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
