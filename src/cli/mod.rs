@@ -1,8 +1,72 @@
 //! Arguments, exit codes and everything that prints; one file a subcommand.
+//!
+//! Owns the process: parses the arguments, runs one subcommand and turns what it says into an exit
+//! code. Nothing below this layer prints or exits. A crash here leaves nothing of its own: the
+//! layers below are durable by themselves.
+
+mod args;
+mod check;
+mod exit;
+mod out;
 
 use std::process::ExitCode;
 
+use clap::Parser as _;
+
+use args::{Command, DbCommand, Line};
+use exit::{Exit, Failure};
+
 /// Parses the arguments and runs the subcommand they name.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let line = match Line::try_parse_from(args::with_name_as_subcommand(std::env::args_os())) {
+        Ok(line) => line,
+        Err(answer) => {
+            // Help and version come this way too. Nobody is left to tell when printing fails.
+            let _ = answer.print();
+            let exit = if answer.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
+            return exit.into();
+        }
+    };
+    match run(line.command) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            out::complain(&failure.error);
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Check(args) => check::run(&args),
+        Command::Client(_) => Err(unavailable("client")),
+        Command::Server(_) => Err(unavailable("server")),
+        Command::Sync(args) if args.base.is_some() => Err(unavailable("sync -b")),
+        Command::Sync(_) => Err(unavailable("sync")),
+        Command::Db(DbCommand::Inspect(_)) => Err(unavailable("db inspect")),
+        Command::Db(DbCommand::Rebuild(_)) => Err(unavailable("db rebuild")),
+        Command::Db(DbCommand::Check(_)) => Err(unavailable("db check")),
+        Command::Db(DbCommand::History(_)) => Err(unavailable("db history")),
+        Command::Db(DbCommand::Events(_)) => Err(unavailable("db events")),
+        Command::Status(_) => Err(unavailable("status")),
+        Command::Verify(_) => Err(unavailable("verify")),
+        Command::Quarantine(_) => Err(unavailable("quarantine")),
+        Command::Retire(_) => Err(unavailable("retire")),
+        Command::Doctor(_) => Err(unavailable("doctor")),
+        Command::Tls(_) => Err(unavailable("tls")),
+        Command::Completions(_) => Err(unavailable("completions")),
+        Command::Man(_) => Err(unavailable("man")),
+    }
+}
+
+/// The refusal of what the design has and this version has not.
+fn unavailable(what: &str) -> Failure {
+    Failure::usage(format!(
+        "`shaftlog {what}` is not available in version {}",
+        env!("CARGO_PKG_VERSION")
+    ))
 }

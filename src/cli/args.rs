@@ -1,0 +1,287 @@
+//! The command line as it is written. What it means is decided by each subcommand.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::limits;
+
+/// Where the original's client looked for its configuration, and ours does.
+pub(super) const CLIENT_CONFIG: &str = "/etc/shaftlog-client-config.yaml";
+/// Where the original's server looked for its configuration, and ours does.
+pub(super) const SERVER_CONFIG: &str = "/etc/shaftlog-server-config.yaml";
+
+/// Delivers append-only log files, byte for byte, to one or more servers.
+#[derive(Debug, Parser)]
+#[command(
+    name = "shaftlog",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not everything delivered, \
+    4 diverged or conflict, 5 database or datadir locked by another process, 78 bad configuration."
+)]
+pub(super) struct Line {
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Find log files and deliver every byte appended to them (daemon)
+    Client(ClientArgs),
+    /// Take deliveries over HTTP and append them durably (daemon)
+    Server(ServerArgs),
+    /// Deliver what is there now, and end when it is durably confirmed
+    Sync(SyncArgs),
+    /// Validate a configuration and print its effective settings, touching nothing
+    Check(CheckArgs),
+    /// Look at a database or rebuild it
+    #[command(subcommand)]
+    Db(DbCommand),
+    #[command(hide = true, disable_help_flag = true)]
+    Status(Unbuilt),
+    #[command(hide = true, disable_help_flag = true)]
+    Verify(Unbuilt),
+    #[command(hide = true, disable_help_flag = true)]
+    Quarantine(Unbuilt),
+    #[command(hide = true, disable_help_flag = true)]
+    Retire(Unbuilt),
+    #[command(hide = true, disable_help_flag = true)]
+    Doctor(Unbuilt),
+    #[command(hide = true, disable_help_flag = true)]
+    Tls(Unbuilt),
+    #[command(hide = true, disable_help_flag = true)]
+    Completions(Unbuilt),
+    #[command(hide = true, disable_help_flag = true)]
+    Man(Unbuilt),
+}
+
+/// Flags of both daemons; the letters combine, as in `-dsf FILE`.
+#[derive(Debug, Args)]
+pub(super) struct DaemonFlags {
+    /// Log debug messages too (to stdout, and to a logfile that is not itself shipped)
+    #[arg(short, long)]
+    pub(super) debug: bool,
+    /// Log to stdout instead of the logfile
+    #[arg(short, long)]
+    pub(super) stdout: bool,
+}
+
+/// `shaftlog client`.
+#[derive(Debug, Args)]
+pub(super) struct ClientArgs {
+    /// The client's configuration
+    #[arg(short = 'f', long, value_name = "FILE", default_value = CLIENT_CONFIG)]
+    pub(super) config: PathBuf,
+    #[command(flatten)]
+    pub(super) flags: DaemonFlags,
+}
+
+/// `shaftlog server`.
+#[derive(Debug, Args)]
+pub(super) struct ServerArgs {
+    /// The server's configuration
+    #[arg(short = 'f', long, value_name = "FILE", default_value = SERVER_CONFIG)]
+    pub(super) config: PathBuf,
+    #[command(flatten)]
+    pub(super) flags: DaemonFlags,
+}
+
+/// `shaftlog sync`.
+#[derive(Debug, Args)]
+#[command(override_usage = "shaftlog sync -f CLIENT-CONFIG\n       \
+        shaftlog sync --pattern GLOB... --to DIR\n       \
+        shaftlog sync --pattern GLOB... --to URL --datadir DIR")]
+pub(super) struct SyncArgs {
+    /// Deliver what a client's configuration names
+    #[arg(
+        short = 'f',
+        long,
+        value_name = "FILE",
+        required_unless_present = "pattern"
+    )]
+    pub(super) config: Option<PathBuf>,
+    /// Deliver the files that a glob matches; quote it, so that the shell leaves it alone
+    #[arg(
+        long,
+        value_name = "GLOB",
+        num_args = 1..,
+        conflicts_with = "config",
+        requires = "to"
+    )]
+    pub(super) pattern: Vec<String>,
+    /// A directory (delivered by a server in this process), or a server's URL
+    #[arg(long, value_name = "DIR|URL", requires = "pattern")]
+    pub(super) to: Option<OsString>,
+    /// With a URL: where the client keeps its links and its database
+    #[arg(long, value_name = "DIR", requires = "to")]
+    pub(super) datadir: Option<PathBuf>,
+    /// Give a destination up for this run when it makes no progress for so long
+    #[arg(long, value_name = "TIME", value_parser = duration,
+          default_value_t = Span(limits::PATIENCE))]
+    pub(super) patience: Span,
+    /// Exit 0 also when a destination cannot confirm what it holds
+    #[arg(long)]
+    pub(super) accept_unverified: bool,
+    /// Log debug messages to stderr
+    #[arg(short, long)]
+    pub(super) debug: bool,
+    #[arg(short, value_name = "BASE", hide = true)]
+    pub(super) base: Option<OsString>,
+}
+
+/// `shaftlog check`.
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// The configuration, a client's or a server's
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+}
+
+/// `shaftlog db`.
+#[derive(Debug, Subcommand)]
+pub(super) enum DbCommand {
+    /// Print the rows of either database, of a running daemon or at rest
+    Inspect(InspectArgs),
+    /// Make a lost database again from the files in its datadir
+    Rebuild(RebuildArgs),
+    #[command(hide = true, disable_help_flag = true)]
+    Check(Unbuilt),
+    #[command(hide = true, disable_help_flag = true)]
+    History(Unbuilt),
+    #[command(hide = true, disable_help_flag = true)]
+    Events(Unbuilt),
+}
+
+/// Which database: that of a configuration's datadir, or that of a directory.
+#[derive(Debug, Args)]
+pub(super) struct Target {
+    /// The configuration whose datadir is meant [default: the default files that exist]
+    #[arg(short = 'f', long, value_name = "FILE", conflicts_with = "datadir")]
+    pub(super) config: Option<PathBuf>,
+    /// The datadir itself
+    #[arg(long, value_name = "DIR")]
+    pub(super) datadir: Option<PathBuf>,
+}
+
+/// `shaftlog db inspect`.
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// One JSON object a line
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Only files whose path, stable name or source matches this glob
+    #[arg(value_name = "PATTERN")]
+    pub(super) pattern: Option<String>,
+}
+
+/// `shaftlog db rebuild`.
+#[derive(Debug, Args)]
+pub(super) struct RebuildArgs {
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+/// Arguments of what this version does not have.
+#[derive(Debug, Args)]
+pub(super) struct Unbuilt {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    rest: Vec<OsString>,
+}
+
+/// A length of time as people write it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span(pub(super) Duration);
+
+impl std::fmt::Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+fn duration(text: &str) -> Result<Span, String> {
+    match humantime::parse_duration(text) {
+        Ok(span) if span.is_zero() => Err("must be longer than nothing".into()),
+        Ok(span) => Ok(Span(span)),
+        Err(error) => Err(format!("{error}; write it like 2s, 5m or 1h")),
+    }
+}
+
+/// The arguments with the subcommand put in that the program's name stands for: as
+/// `shaftlog-client` and `shaftlog-server` it is that subcommand.
+pub(super) fn with_name_as_subcommand(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    let name = arguments
+        .first()
+        .and_then(|name| Path::new(name).file_name());
+    let subcommand = match name.and_then(OsStr::to_str) {
+        Some("shaftlog-client") => "client",
+        Some("shaftlog-server") => "server",
+        _ => return arguments,
+    };
+    arguments.insert(1, subcommand.into());
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        let words = with_name_as_subcommand(line.split(' ').map(OsString::from));
+        Line::try_parse_from(words).map(|line| line.command)
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn the_originals_letters_combine() {
+        for line in [
+            "shaftlog server -dsf x.yaml",
+            "/usr/sbin/shaftlog-server -dsf x.yaml",
+            "shaftlog server --debug --stdout --config x.yaml",
+        ] {
+            let Ok(Command::Server(args)) = parse(line) else {
+                panic!("{line}");
+            };
+            assert!(args.flags.debug && args.flags.stdout, "{line}");
+            assert_eq!(args.config, Path::new("x.yaml"), "{line}");
+        }
+        let Ok(Command::Client(args)) = parse("shaftlog-client") else {
+            panic!("no client");
+        };
+        assert_eq!(args.config, Path::new(CLIENT_CONFIG));
+    }
+
+    #[test]
+    fn sync_takes_a_file_or_patterns() {
+        assert!(parse("shaftlog sync -f x.yaml").is_ok());
+        assert!(parse("shaftlog sync --pattern a b --pattern c --to d").is_ok());
+        for line in [
+            "shaftlog sync",
+            "shaftlog sync --to d",
+            "shaftlog sync --pattern a",
+            "shaftlog sync -f x.yaml --pattern a --to d",
+            "shaftlog sync -f x.yaml --patience 2",
+            "shaftlog sync -f x.yaml --patience 0s",
+        ] {
+            let error = parse(line).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}
