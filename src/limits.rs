@@ -84,3 +84,11 @@ pub const PERIODIC_TRIGGER_INTERVAL: Duration = Duration::from_secs(1);
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// SIGTERM and SIGINT end a daemon within 10 s; open requests get this much of it.
 pub const SHUTDOWN_TIME: Duration = Duration::from_secs(5);
+
+/// Newest events that either database keeps.
+pub const EVENT_ROWS: u64 = 100_000;
+/// An event that repeats within this time of the first is counted on its row.
+pub const EVENT_THINNING: Duration = Duration::from_secs(3600);
+/// Rows that an inspection reads from one snapshot: few enough to be done before a writer's file
+/// grows for it.
+pub const INSPECT_ROWS: usize = 4096;

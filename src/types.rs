@@ -401,6 +401,12 @@ impl StableName {
     }
 }
 
+impl std::borrow::Borrow<[u8]> for StableName {
+    fn borrow(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
 impl fmt::Display for StableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&Shown(self.as_bytes()), f)

@@ -11,6 +11,7 @@
 //! With the feature `no-sync-for-tests` the syncs do nothing, which the power-cut tests must notice.
 
 pub mod clock;
+pub mod database_file;
 pub mod dir;
 pub mod durable;
 pub mod file;

@@ -1,0 +1,265 @@
+//! Reading either database for people and scripts: live, at rest, or as a killed process left it,
+//! without changing a byte of it.
+//!
+//! Rows come as values that serialise to the JSON objects of `shaftlog db inspect --json`; the
+//! keys written there are stable. Each page of rows is one snapshot.
+
+mod rows;
+
+use std::collections::HashMap;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+use redb::ReadTransaction;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use self::rows::{
+    BootRowShown, ClientFileRow, DestinationRow, EventRow, HighWater, ProgressRow, Row,
+    ServerFileRow,
+};
+use self::rows::{boot_row, client_file, destination_row, event_row, progress_row, server_file};
+use super::client::{self, DestinationId};
+use super::codec::{Table, TableKey};
+use super::error::{IndexError, Problem};
+use super::event::EVENTS;
+use super::reader::Reader;
+use super::schema::{self, Kind};
+use super::server;
+use crate::limits::INSPECT_ROWS;
+use crate::types::{Offset, StoreId, WirePath};
+
+/// A database opened for reading.
+pub struct Inspection {
+    path: PathBuf,
+    kind: Kind,
+    reader: Reader,
+}
+
+impl Inspection {
+    /// Opens the database at `path`, of either kind. A newer schema is refused.
+    pub fn open(path: &Path) -> Result<Self, IndexError> {
+        let open = || {
+            let reader = Reader::open(path)?;
+            let kind = reader.read(|transaction| {
+                let found = schema::read(transaction)?;
+                schema::check(transaction, found.kind).map(|schema| schema.kind)
+            })?;
+            Ok((reader, kind))
+        };
+        // A daemon that is just starting changes the file of its killed predecessor.
+        let (reader, kind) = again(open).map_err(|problem| IndexError::new(path, problem))?;
+        Ok(Self {
+            path: path.to_owned(),
+            kind,
+            reader,
+        })
+    }
+
+    /// Whose database it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Identity of a server's store.
+    pub fn store(&self) -> Result<Option<StoreId>, IndexError> {
+        match self.kind {
+            Kind::Client => Ok(None),
+            Kind::Server => self.read(server::store_id).map(Some),
+        }
+    }
+
+    /// Visits every row, table by table, until `each` says false.
+    pub fn rows(&self, mut each: impl FnMut(Row) -> bool) -> Result<(), IndexError> {
+        let each: &mut dyn FnMut(Row) -> bool = &mut each;
+        let go_on = match self.kind {
+            Kind::Client => self.client_rows(each)?,
+            Kind::Server => {
+                self.table(&server::FILES, |path, file| server_file(path, &file), each)?
+                    && self.table(&server::BOOTS, boot_row, each)?
+            }
+        };
+        if go_on {
+            self.events(0, each)?;
+        }
+        Ok(())
+    }
+
+    /// Visits the events from number `from` on until `each` says false.
+    pub fn events(&self, from: u64, mut each: impl FnMut(Row) -> bool) -> Result<bool, IndexError> {
+        self.table_from(
+            &EVENTS,
+            Some(from.encode()).filter(|_| from > 0),
+            |sequence, event| event_row(self.kind, sequence, event),
+            &mut each,
+        )
+    }
+
+    /// Every recorded length of a server's `path`, oldest first, with hash, time and writer.
+    pub fn history(
+        &self,
+        path: &WirePath,
+    ) -> Result<Vec<(Offset, server::HistoryRow)>, IndexError> {
+        match self.kind {
+            Kind::Client => Ok(Vec::new()),
+            Kind::Server => self.read(|transaction| server::history_of(transaction, path)),
+        }
+    }
+
+    /// Reads every row of every table; the first damaged one is the error.
+    pub fn check_rows(&self) -> Result<(), IndexError> {
+        check_rows(self.kind, |page| self.read(|transaction| page(transaction)))
+    }
+
+    fn client_rows(&self, each: &mut dyn FnMut(Row) -> bool) -> Result<bool, IndexError> {
+        let mut urls: HashMap<DestinationId, String> = HashMap::new();
+        let go_on = self.table(&client::FILES, client_file, each)?
+            && self.table(
+                &client::DESTINATIONS,
+                |id, row| {
+                    urls.insert(id, row.url.clone());
+                    destination_row(row)
+                },
+                each,
+            )?;
+        Ok(go_on && self.progress_rows(&urls, each)?)
+    }
+
+    /// Progress rows, each with the name of its file.
+    fn progress_rows(
+        &self,
+        urls: &HashMap<DestinationId, String>,
+        each: &mut dyn FnMut(Row) -> bool,
+    ) -> Result<bool, IndexError> {
+        let mut start = Bound::Unbounded;
+        loop {
+            let page = self.read(|transaction| {
+                let files = client::FILES.read(transaction)?;
+                let page = client::PROGRESS
+                    .read(transaction)?
+                    .page(as_slice(&start), INSPECT_ROWS)?;
+                page.into_iter()
+                    .map(|(key, row)| {
+                        let file = files.get(&key.1)?.ok_or(Problem::NoSuchFile(key.1))?;
+                        Ok((key, row, file.name))
+                    })
+                    .collect::<Result<Vec<_>, Problem>>()
+            })?;
+            let Some((key, ..)) = page.last() else {
+                return Ok(true);
+            };
+            start = Bound::Excluded(key.encode());
+            for ((destination, _), row, name) in page {
+                // One that was added since the destinations were read.
+                let url = urls.get(&destination).cloned().unwrap_or_default();
+                if !each(progress_row(url, row, name)) {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    fn table<K: TableKey, V: Serialize + DeserializeOwned>(
+        &self,
+        table: &Table<K, V>,
+        show: impl FnMut(K, V) -> Row,
+        each: &mut dyn FnMut(Row) -> bool,
+    ) -> Result<bool, IndexError> {
+        self.table_from(table, None, show, each)
+    }
+
+    /// Visits the rows of a table from `start` on, page by page; whether `each` let it come to the
+    /// end.
+    fn table_from<K: TableKey, V: Serialize + DeserializeOwned>(
+        &self,
+        table: &Table<K, V>,
+        start: Option<Vec<u8>>,
+        mut show: impl FnMut(K, V) -> Row,
+        each: &mut dyn FnMut(Row) -> bool,
+    ) -> Result<bool, IndexError> {
+        let mut start = start.map_or(Bound::Unbounded, Bound::Included);
+        loop {
+            let page = self.read(|transaction| {
+                table
+                    .read(transaction)?
+                    .page(as_slice(&start), INSPECT_ROWS)
+            })?;
+            let Some((key, _)) = page.last() else {
+                return Ok(true);
+            };
+            start = Bound::Excluded(key.encode());
+            for (key, value) in page {
+                if !each(show(key, value)) {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    fn read<T>(
+        &self,
+        body: impl FnOnce(&ReadTransaction) -> Result<T, Problem>,
+    ) -> Result<T, IndexError> {
+        self.reader
+            .read(body)
+            .map_err(|problem| IndexError::new(&self.path, problem))
+    }
+}
+
+/// Tries a few times what fails because the file changes just now.
+fn again<T>(mut attempt: impl FnMut() -> Result<T, Problem>) -> Result<T, Problem> {
+    for _ in 0..8 {
+        match attempt() {
+            Err(Problem::Changed) => std::thread::yield_now(),
+            result => return result,
+        }
+    }
+    attempt()
+}
+
+fn as_slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
+    bound.as_ref().map(Vec::as_slice)
+}
+
+/// A look at a database through a snapshot.
+type Look<'a> = dyn FnMut(&ReadTransaction) -> Result<(), Problem> + 'a;
+
+/// Reads every row of every table of a database of `kind`, in pages that `read` gives a snapshot
+/// for.
+pub(super) fn check_rows(
+    kind: Kind,
+    read: impl Fn(&mut Look<'_>) -> Result<(), IndexError>,
+) -> Result<(), IndexError> {
+    match kind {
+        Kind::Client => {
+            check_table(&client::FILES, &read)?;
+            check_table(&client::NAMES, &read)?;
+            check_table(&client::INODES, &read)?;
+            check_table(&client::DESTINATIONS, &read)?;
+            check_table(&client::PROGRESS, &read)?;
+        }
+        Kind::Server => {
+            check_table(&server::FILES, &read)?;
+            check_table(&server::HISTORY, &read)?;
+            check_table(&server::BOOTS, &read)?;
+        }
+    }
+    check_table(&EVENTS, &read)
+}
+
+fn check_table<K: TableKey, V: Serialize + DeserializeOwned>(
+    table: &Table<K, V>,
+    read: &impl Fn(&mut Look<'_>) -> Result<(), IndexError>,
+) -> Result<(), IndexError> {
+    let mut start = Some(Bound::Unbounded);
+    while let Some(from) = start.take() {
+        read(&mut |transaction| {
+            let page = table
+                .read(transaction)?
+                .page(as_slice(&from), INSPECT_ROWS)?;
+            start = page.last().map(|(key, _)| Bound::Excluded(key.encode()));
+            Ok(())
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,292 @@
+//! Rows as they are shown: what each serialises to is the JSON object of
+//! `shaftlog db inspect --json`, and its keys are stable.
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+use crate::index::client::{self, ClientFile, Destination, DestinationState, Progress};
+use crate::index::event::{Event, EventKind};
+use crate::index::schema::Kind;
+use crate::index::server::{BootRow, ServerFile, ServerState};
+use crate::types::{
+    BootId, CommitNumber, FileId, Offset, Prefix, PrefixHash, Shown, StableName, WirePath,
+};
+
+/// A row as it is shown; serialises to one JSON object with the key `table`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(tag = "table", rename_all = "snake_case")]
+pub enum Row {
+    /// A client's file.
+    #[serde(rename = "files")]
+    ClientFile(ClientFileRow),
+    /// What a destination has confirmed.
+    Progress(ProgressRow),
+    /// A destination of a client.
+    Destinations(DestinationRow),
+    /// A server's file.
+    #[serde(rename = "files")]
+    ServerFile(ServerFileRow),
+    /// A run of a server.
+    Boots(BootRowShown),
+    /// An event of either.
+    Events(EventRow),
+}
+
+/// A file of a client's catalogue.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ClientFileRow {
+    /// Stable name, shown.
+    pub name: String,
+    /// Path of the source, shown.
+    pub source: String,
+    /// Pattern that found it.
+    pub pattern: String,
+    /// Inode number.
+    pub inode: u64,
+    /// Generation of that inode, from 1.
+    pub generation: u32,
+    /// The last size recorded, in bytes.
+    pub length: Offset,
+    /// `active`, `renaming`, `superseded`, `lost` or `released`.
+    pub state: &'static str,
+    /// When it was found.
+    pub discovered: Timestamp,
+    /// Number of the file.
+    pub id: FileId,
+    /// The stable name itself, for matching.
+    #[serde(skip)]
+    pub stable_name: StableName,
+}
+
+/// What a destination has confirmed of a file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ProgressRow {
+    /// The destination's URL.
+    pub destination: String,
+    /// Stable name of the file, shown.
+    pub name: String,
+    /// Confirmed length in bytes.
+    pub confirmed: Offset,
+    /// Hash of that prefix.
+    #[serde(serialize_with = "hex")]
+    pub blake3: PrefixHash,
+    /// Whether the server vouched for the hash.
+    pub verified: bool,
+    /// `pending`, `current`, `conflict` or `error`.
+    pub state: &'static str,
+    /// When it was confirmed.
+    pub confirmed_at: Timestamp,
+    /// What the server said, in state `error`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The stable name itself, for matching.
+    #[serde(skip)]
+    pub stable_name: StableName,
+}
+
+/// A destination.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct DestinationRow {
+    /// Its URL.
+    pub destination: String,
+    /// Whether it has proved to be a server of ours.
+    pub verified: bool,
+    /// `active` or `stopped`.
+    pub state: &'static str,
+    /// Why it was stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Identity of its store.
+    pub store: Option<String>,
+    /// Highest commit number it has answered with.
+    pub number: CommitNumber,
+    /// Whether all files there are to be looked at again.
+    pub sweep_pending: bool,
+}
+
+/// A file of a server's index.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ServerFileRow {
+    /// Path with its leading slash, shown.
+    pub path: String,
+    /// Vouched length in bytes.
+    pub length: Offset,
+    /// Hash of that prefix.
+    #[serde(serialize_with = "hex")]
+    pub blake3: PrefixHash,
+    /// How the path stands.
+    pub state: ServerState,
+    /// The longest prefix ever vouched for, when that is more.
+    pub high_water: Option<HighWater>,
+    /// Who wrote last.
+    pub writer: String,
+    /// When that was.
+    pub updated: Timestamp,
+    /// The path itself, for matching.
+    #[serde(skip)]
+    pub wire_path: WirePath,
+}
+
+/// A longer prefix that was once vouched for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct HighWater {
+    /// Its length in bytes.
+    pub length: Offset,
+    /// Its hash.
+    #[serde(serialize_with = "hex")]
+    pub blake3: PrefixHash,
+}
+
+/// A run of a server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct BootRowShown {
+    /// Its identity.
+    pub boot: String,
+    /// Its first commit.
+    pub first: CommitNumber,
+    /// When it started.
+    pub at: Timestamp,
+}
+
+/// An event.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct EventRow {
+    /// Its number.
+    pub sequence: u64,
+    /// When it happened first.
+    pub at: Timestamp,
+    /// What happened.
+    pub kind: EventKind,
+    /// Path of the server's file it is about, with its leading slash, shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Stable name of the client's file it is about, shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The rest, in words.
+    pub detail: String,
+    /// How often, within an hour of the first.
+    pub times: u32,
+    /// Path with its leading slash, or stable name, for matching.
+    #[serde(skip)]
+    pub subject: Option<Vec<u8>>,
+}
+
+impl Row {
+    /// The bytes that a pattern is matched with: path (leading slash) or stable name of the file
+    /// that the row is about; `None` for rows about no file.
+    pub fn subject(&self) -> Option<Vec<u8>> {
+        let of_path = |path: &WirePath| [b"/", path.as_bytes()].concat();
+        match self {
+            Self::ClientFile(row) => Some(row.stable_name.as_bytes().to_vec()),
+            Self::Progress(row) => Some(row.stable_name.as_bytes().to_vec()),
+            Self::ServerFile(row) => Some(of_path(&row.wire_path)),
+            Self::Events(row) => row.subject.clone(),
+            Self::Destinations(_) | Self::Boots(_) => None,
+        }
+    }
+}
+
+fn hex<S: Serializer>(hash: &PrefixHash, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(hash)
+}
+
+fn shown(bytes: &[u8]) -> String {
+    Shown(bytes).to_string()
+}
+
+pub(super) fn client_file(id: FileId, file: ClientFile) -> Row {
+    Row::ClientFile(ClientFileRow {
+        name: file.name.to_string(),
+        source: shown(&file.source),
+        pattern: file.pattern,
+        inode: file.inode.number,
+        generation: file.generation,
+        length: file.length,
+        state: file.state.as_str(),
+        discovered: file.discovered,
+        id,
+        stable_name: file.name,
+    })
+}
+
+pub(super) fn progress_row(destination: String, row: Progress, name: StableName) -> Row {
+    Row::Progress(ProgressRow {
+        destination,
+        name: name.to_string(),
+        confirmed: row.confirmed.length,
+        blake3: row.confirmed.hash,
+        verified: row.verified,
+        state: row.state.as_str(),
+        confirmed_at: row.confirmed_at,
+        error: match row.state {
+            client::ProgressState::Error { text } => Some(text),
+            _ => None,
+        },
+        stable_name: name,
+    })
+}
+
+pub(super) fn destination_row(row: Destination) -> Row {
+    let (state, reason) = match row.state {
+        DestinationState::Active => ("active", None),
+        DestinationState::Stopped { reason } => ("stopped", Some(reason)),
+    };
+    Row::Destinations(DestinationRow {
+        destination: row.url,
+        verified: row.verified,
+        state,
+        reason,
+        store: row.store.map(|store| store.to_string()),
+        number: row.number,
+        sweep_pending: row.sweep_pending,
+    })
+}
+
+pub(super) fn server_file(path: WirePath, file: &ServerFile) -> Row {
+    let high_water = file.high_water.map(|Prefix { length, hash }| HighWater {
+        length,
+        blake3: hash,
+    });
+    Row::ServerFile(ServerFileRow {
+        path: path.to_string(),
+        length: file.vouched.length,
+        blake3: file.vouched.hash,
+        state: file.state,
+        high_water,
+        writer: file.writer.clone(),
+        updated: file.updated,
+        wire_path: path,
+    })
+}
+
+pub(super) fn boot_row(boot: BootId, row: BootRow) -> Row {
+    Row::Boots(BootRowShown {
+        boot: boot.to_string(),
+        first: row.first,
+        at: row.at,
+    })
+}
+
+pub(super) fn event_row(kind: Kind, sequence: u64, event: Event) -> Row {
+    let subject = match kind {
+        _ if event.subject.is_empty() => None,
+        Kind::Client => Some(event.subject),
+        Kind::Server => Some([b"/", &event.subject[..]].concat()),
+    };
+    let text = subject.as_deref().map(shown);
+    let (path, name) = match kind {
+        Kind::Client => (None, text),
+        Kind::Server => (text, None),
+    };
+    Row::Events(EventRow {
+        sequence,
+        at: event.at,
+        kind: event.kind,
+        path,
+        name,
+        detail: event.detail,
+        times: event.times,
+        subject,
+    })
+}

@@ -1,0 +1,136 @@
+//! What lengths a path had, when, by whom: thinned as it ages.
+//!
+//! The newest length of a file is in its `files` row. When it is replaced in a later minute, it
+//! becomes a row of the history; within the same minute it is forgotten. So an append costs one
+//! row a minute and file. [`superfluous`] finds what older rows may go: of those in one hour when
+//! they are older than a day, in one day when older than a month, only the last stays.
+
+use std::ops::Bound;
+
+use jiff::Timestamp;
+use redb::{ReadTransaction, WriteTransaction};
+
+use super::rows::{FILES, HISTORY, HistoryKey, HistoryRow, ServerFile, ServerState};
+use crate::index::codec::{Bytes, Rows};
+use crate::index::error::Problem;
+use crate::types::{Offset, WirePath};
+
+const MINUTE: i64 = 60;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+const MONTH: i64 = 30 * DAY;
+
+type Past<'txn> = Rows<redb::Table<'txn, Bytes, Bytes>, HistoryKey, HistoryRow>;
+
+/// Records `old`, which `new` replaces, unless it says nothing that `new` does not say.
+pub(super) fn push(past: &mut Past<'_>, old: &ServerFile, new: &ServerFile) -> Result<(), Problem> {
+    let row = row_of(old, is_odd(old, new));
+    let same_length = old.id == new.id && old.vouched == new.vouched;
+    let same_minute = old.id == new.id && bucket(row.at, MINUTE) == bucket(new.updated, MINUTE);
+    if same_length || (same_minute && !row.odd) {
+        return Ok(());
+    }
+    let key = (old.id, old.vouched.length);
+    if past.get(&key)?.is_some_and(|kept| kept.odd) {
+        return Ok(());
+    }
+    past.put(&key, &row).map(|_| ())
+}
+
+/// Whether `old` is evidence of more than an append that went on.
+fn is_odd(old: &ServerFile, new: &ServerFile) -> bool {
+    let ordinary = [old.state, new.state]
+        .iter()
+        .all(|state| *state == ServerState::Vouched);
+    !ordinary || old.id != new.id || new.vouched.length < old.vouched.length
+}
+
+fn row_of(file: &ServerFile, odd: bool) -> HistoryRow {
+    HistoryRow {
+        hash: file.vouched.hash,
+        at: file.updated,
+        writer: file.writer.clone(),
+        odd,
+    }
+}
+
+fn bucket(at: Timestamp, size: i64) -> i64 {
+    at.as_second().div_euclid(size)
+}
+
+/// Width in seconds of the buckets for rows of this age, of which each keeps its last row.
+fn width(at: Timestamp, now: Timestamp) -> i64 {
+    match now.as_second() - at.as_second() {
+        age if age > MONTH => DAY,
+        age if age > DAY => HOUR,
+        _ => MINUTE,
+    }
+}
+
+/// All lengths of `path`, oldest first.
+pub(super) fn of(
+    transaction: &ReadTransaction,
+    path: &WirePath,
+) -> Result<Vec<(Offset, HistoryRow)>, Problem> {
+    let Some(file) = FILES.read(transaction)?.get(path)? else {
+        return Ok(Vec::new());
+    };
+    let mut rows = Vec::new();
+    HISTORY
+        .read(transaction)?
+        .visit_from(&(file.id, Offset::ZERO), |(id, length), row| {
+            if id == file.id {
+                rows.push((length, row));
+            }
+            Ok(id == file.id)
+        })?;
+    rows.push((file.vouched.length, row_of(&file, false)));
+    Ok(rows)
+}
+
+/// Rows that one look at the table goes through.
+const LOOK: usize = 4096;
+
+/// The rows behind `after` that may go, of a bounded stretch of the table; and where to go on.
+pub(super) fn superfluous(
+    transaction: &ReadTransaction,
+    after: Option<HistoryKey>,
+    now: Timestamp,
+) -> Result<(Vec<HistoryKey>, Option<HistoryKey>), Problem> {
+    let rows = HISTORY.read(transaction)?;
+    let page = match &after {
+        Some(key) => rows.page_after(key, LOOK)?,
+        None => rows.page(Bound::Unbounded, LOOK)?,
+    };
+    let gone = page
+        .windows(2)
+        .filter(|pair| is_superfluous(&pair[0], &pair[1], now))
+        .map(|pair| pair[0].0)
+        .collect();
+    // The last row of a full stretch is judged again, with the row behind it.
+    let next = match &page[..] {
+        [.., (before_last, _), _] if page.len() == LOOK => Some(*before_last),
+        _ => None,
+    };
+    Ok((gone, next))
+}
+
+/// Whether `row` may go because the `next` one of the same file speaks for its time too.
+fn is_superfluous(
+    (key, row): &(HistoryKey, HistoryRow),
+    (next_key, next): &(HistoryKey, HistoryRow),
+    now: Timestamp,
+) -> bool {
+    let width = width(row.at, now);
+    key.0 == next_key.0 && !row.odd && bucket(row.at, width) == bucket(next.at, width)
+}
+
+/// Removes rows; gives their number.
+pub(super) fn remove(transaction: &WriteTransaction, keys: &[HistoryKey]) -> Result<u64, Problem> {
+    let mut rows = HISTORY.write(transaction)?;
+    let mut gone = 0;
+    for key in keys {
+        gone += u64::from(rows.remove(key)?);
+    }
+    Ok(gone)
+}

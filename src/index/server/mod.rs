@@ -1,0 +1,356 @@
+//! The server's index: what it vouches for, by path.
+//!
+//! One commit is one durable transaction for as many files as wait for it (group commit). The
+//! number of commits, the boot that made them and the store they are in let a client tell a
+//! restart from a restore.
+
+mod history;
+mod rows;
+
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use redb::{ReadTransaction, WriteTransaction};
+
+pub(crate) use self::rows::{BOOTS, FILES, HISTORY};
+pub use self::rows::{BootRow, Footprint, HistoryRow, ServerFile, ServerState};
+use self::rows::{COUNTERS, COUNTERS_KEY, Counters, STORE, STORE_KEY};
+use super::engine::Engine;
+use super::error::{IndexError, Problem};
+use super::event::{self, Event, Log, NewEvent};
+use super::schema::Kind;
+use crate::sys::host::random_bytes;
+use crate::types::{BootId, CommitNumber, FileId, Offset, StoreId, WirePath};
+use crate::wire::Seen;
+
+/// One change of a commit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ServerChange {
+    /// Inserts or replaces the row of a path; what was there goes into its history. A file that
+    /// becomes regressed or diverged, or shorter, counts as [suspected](Self::Suspect).
+    Put {
+        /// Whose row.
+        path: WirePath,
+        /// The row.
+        file: Box<ServerFile>,
+    },
+    /// Records an event.
+    Event(NewEvent),
+    /// Something was found that clients have to look at: those that saw less than this commit
+    /// are told `Shaftlog-Kept: no`.
+    Suspect,
+}
+
+impl ServerChange {
+    /// The change that makes `file` the row of `path`.
+    pub fn put(path: WirePath, file: ServerFile) -> Self {
+        Self::Put {
+            path,
+            file: Box::new(file),
+        }
+    }
+}
+
+/// The open index. Any thread may call; calls block.
+pub struct ServerIndex {
+    engine: Engine,
+    store: StoreId,
+    boot: BootId,
+    /// Newest commit, for those who do not want to wait for one under way.
+    number: AtomicU64,
+    next_file: AtomicU64,
+    /// Held through each commit.
+    writer: Mutex<Log>,
+}
+
+impl ServerIndex {
+    /// Creates an empty index with a new store id, whole or not at all.
+    pub fn create(path: &Path) -> Result<(), IndexError> {
+        let store = random_bytes().map_err(|error| IndexError::new(path, error))?;
+        Engine::create(path, Kind::Server, |transaction| {
+            STORE
+                .write(transaction)?
+                .put(&STORE_KEY.to_owned(), &StoreId(store))?;
+            let counters = Counters {
+                number: CommitNumber(0),
+                suspected: CommitNumber(0),
+                next_file: FileId(1),
+            };
+            put_counters(transaction, &counters)
+        })
+    }
+
+    /// Opens the index for a new run of the server: it gets a boot id, recorded durably.
+    pub fn open(path: &Path, now: Timestamp) -> Result<Self, IndexError> {
+        let boot = BootId(random_bytes().map_err(|error| IndexError::new(path, error))?);
+        let engine = Engine::open(path, Kind::Server)?;
+        let (store, counters) = engine.write(|transaction| {
+            let store = STORE
+                .write(transaction)?
+                .get(&STORE_KEY.to_owned())?
+                .ok_or_else(no_store)?;
+            let mut counters = counters(transaction)?;
+            counters.number.0 += 1;
+            let row = BootRow {
+                first: counters.number,
+                at: now,
+            };
+            BOOTS.write(transaction)?.put(&boot, &row)?;
+            put_counters(transaction, &counters)?;
+            Ok((store, counters))
+        })?;
+        Ok(Self {
+            engine,
+            store,
+            boot,
+            number: AtomicU64::new(counters.number.0),
+            next_file: AtomicU64::new(counters.next_file.0),
+            writer: Mutex::default(),
+        })
+    }
+
+    /// Identity of this index.
+    pub fn store(&self) -> StoreId {
+        self.store
+    }
+
+    /// Identity of this run.
+    pub fn boot(&self) -> BootId {
+        self.boot
+    }
+
+    /// The newest commit.
+    pub fn number(&self) -> CommitNumber {
+        CommitNumber(self.number.load(Ordering::Acquire))
+    }
+
+    /// Whether the last process did not close the index; then [`check_rows`](Self::check_rows)
+    /// is due.
+    pub fn unclean(&self) -> bool {
+        self.engine.unclean()
+    }
+
+    /// A number for a new file, or for a new life of a path.
+    pub fn allocate(&self) -> FileId {
+        FileId(self.next_file.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The row of `path`.
+    pub fn file(&self, path: &WirePath) -> Result<Option<ServerFile>, IndexError> {
+        self.engine
+            .read(|transaction| FILES.read(transaction)?.get(path))
+    }
+
+    /// At most `limit` rows behind `after` in the order of their paths, from one short snapshot.
+    pub fn files(
+        &self,
+        after: Option<&WirePath>,
+        limit: usize,
+    ) -> Result<Vec<(WirePath, ServerFile)>, IndexError> {
+        self.engine.read(|transaction| {
+            let rows = FILES.read(transaction)?;
+            match after {
+                Some(path) => rows.page_after(path, limit),
+                None => rows.page(Bound::Unbounded, limit),
+            }
+        })
+    }
+
+    /// Makes all of `changes` durable in one transaction, in their order.
+    ///
+    /// After an error of the engine ([`IndexError::needs_reopen`]) nobody knows whether they are
+    /// there.
+    pub fn commit(&self, changes: &[ServerChange]) -> Result<CommitNumber, IndexError> {
+        let mut log = self.lock();
+        let result = self
+            .engine
+            .write(|transaction| apply(transaction, changes, &mut log));
+        match &result {
+            Ok(number) => self.number.store(number.0, Ordering::Release),
+            Err(_) => log.forget(),
+        }
+        result
+    }
+
+    /// Whether nothing that `seen` speaks of can have been lost, nor changed since it was looked
+    /// at: its boot is known here and reached that number, and no file was found regressed or
+    /// changed in a later commit.
+    pub fn kept(&self, seen: &Seen) -> Result<bool, IndexError> {
+        self.engine.read(|transaction| {
+            let boots = BOOTS.read(transaction)?;
+            let Some(boot) = boots.get(&seen.boot)? else {
+                return Ok(false);
+            };
+            let counters = COUNTERS
+                .read(transaction)?
+                .get(&COUNTERS_KEY.to_owned())?
+                .ok_or_else(no_counters)?;
+            let mut end = counters.number.0;
+            boots.visit(Bound::Unbounded, |_, other| {
+                if other.first > boot.first {
+                    end = end.min(other.first.0 - 1);
+                }
+                Ok(true)
+            })?;
+            Ok(seen.highest.0 <= end && counters.suspected <= seen.swept)
+        })
+    }
+
+    /// Every length of `path` that is on record, oldest first, the present one included.
+    pub fn history(&self, path: &WirePath) -> Result<Vec<(Offset, HistoryRow)>, IndexError> {
+        self.engine
+            .read(|transaction| history::of(transaction, path))
+    }
+
+    /// Thins what has become old enough; for the background, once in a while. Gives the number of
+    /// rows that went.
+    pub fn thin_history(&self, now: Timestamp) -> Result<u64, IndexError> {
+        let mut after = None;
+        let mut gone = 0;
+        loop {
+            let (rows, next) = self
+                .engine
+                .read(|transaction| history::superfluous(transaction, after, now))?;
+            if !rows.is_empty() {
+                let _writer = self.lock();
+                gone += self
+                    .engine
+                    .write(|transaction| history::remove(transaction, &rows))?;
+            }
+            match next {
+                Some(key) => after = Some(key),
+                None => return Ok(gone),
+            }
+        }
+    }
+
+    /// At most `limit` events from number `from` on.
+    pub fn events(&self, from: u64, limit: usize) -> Result<Vec<(u64, Event)>, IndexError> {
+        self.engine
+            .read(|transaction| event::page(transaction, from, limit))
+    }
+
+    /// Reads every row of every table, in short snapshots, beside normal work: the first damaged
+    /// one is the error.
+    pub fn check_rows(&self) -> Result<(), IndexError> {
+        super::inspect::check_rows(Kind::Server, |page| {
+            self.engine.read(|transaction| page(transaction))
+        })
+    }
+
+    /// Verifies every page of the store, while nothing else runs; whether all was well.
+    pub fn check_integrity(&self) -> Result<bool, IndexError> {
+        self.engine.check_integrity()
+    }
+
+    /// Closes and opens the file: the way back after an error of the engine. Rows held in memory
+    /// are to be read again.
+    pub fn reopen(&self) -> Result<(), IndexError> {
+        let mut log = self.lock();
+        log.forget();
+        self.engine.reopen()?;
+        let counters = self.engine.read(|transaction| {
+            COUNTERS
+                .read(transaction)?
+                .get(&COUNTERS_KEY.to_owned())?
+                .ok_or_else(no_counters)
+        })?;
+        self.number.store(counters.number.0, Ordering::Release);
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes `changes` into the transaction, with the number that the commit will have.
+fn apply(
+    transaction: &WriteTransaction,
+    changes: &[ServerChange],
+    log: &mut Log,
+) -> Result<CommitNumber, Problem> {
+    let mut counters = counters(transaction)?;
+    counters.number.0 += 1;
+    let mut suspect = false;
+    {
+        let mut files = FILES.write(transaction)?;
+        let mut past = HISTORY.write(transaction)?;
+        for change in changes {
+            match change {
+                ServerChange::Put { path, file } => {
+                    let old = files.put(path, file)?;
+                    if let Some(old) = &old {
+                        history::push(&mut past, old, file)?;
+                    }
+                    suspect |= suspicious(old.as_ref(), file);
+                    counters.next_file.0 = counters.next_file.0.max(file.id.0 + 1);
+                }
+                ServerChange::Suspect => suspect = true,
+                ServerChange::Event(_) => {}
+            }
+        }
+    }
+    if suspect {
+        counters.suspected = counters.number;
+    }
+    let events = changes.iter().filter_map(|change| match change {
+        ServerChange::Event(event) => Some(event),
+        _ => None,
+    });
+    log.append(transaction, events)?;
+    put_counters(transaction, &counters)?;
+    Ok(counters.number)
+}
+
+/// Whether clients have to look at a file that changed like this.
+fn suspicious(old: Option<&ServerFile>, new: &ServerFile) -> bool {
+    let Some(old) = old else { return false };
+    let turned = old.state != new.state
+        && matches!(new.state, ServerState::Regressed | ServerState::Diverged);
+    turned || new.vouched.length < old.vouched.length || new.id != old.id
+}
+
+/// Every length of `path` that is on record, oldest first.
+pub(super) fn history_of(
+    transaction: &ReadTransaction,
+    path: &WirePath,
+) -> Result<Vec<(Offset, HistoryRow)>, Problem> {
+    history::of(transaction, path)
+}
+
+/// Identity of the index.
+pub(super) fn store_id(transaction: &ReadTransaction) -> Result<StoreId, Problem> {
+    STORE
+        .read(transaction)?
+        .get(&STORE_KEY.to_owned())?
+        .ok_or_else(no_store)
+}
+
+fn no_store() -> Problem {
+    Problem::NotOurs("it has no store id".to_owned())
+}
+
+fn counters(transaction: &WriteTransaction) -> Result<Counters, Problem> {
+    COUNTERS
+        .write(transaction)?
+        .get(&COUNTERS_KEY.to_owned())?
+        .ok_or_else(no_counters)
+}
+
+fn put_counters(transaction: &WriteTransaction, counters: &Counters) -> Result<(), Problem> {
+    COUNTERS
+        .write(transaction)?
+        .put(&COUNTERS_KEY.to_owned(), counters)?;
+    Ok(())
+}
+
+fn no_counters() -> Problem {
+    Problem::NotOurs("it has no counters".to_owned())
+}
+
+#[cfg(test)]
+pub(super) mod tests;

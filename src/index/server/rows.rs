@@ -1,0 +1,136 @@
+//! The server's rows, as they are stored.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::index::codec::{self, FixedWidth, Table, TableKey};
+use crate::prefix::HasherState;
+use crate::types::{
+    BootId, CommitNumber, FileId, Inode, Offset, Prefix, PrefixHash, StoreId, WirePath,
+};
+
+/// How a path stands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerState {
+    /// What the row says was synced and hashed by us.
+    Vouched,
+    /// Made by `db rebuild`: nobody has confirmed it yet.
+    Unproven,
+    /// The file is shorter than it was; `high_water` is what it was.
+    Regressed,
+    /// The file's bytes differ from the row: takes nothing more.
+    Diverged,
+    /// Given up by the operator: counts as confirmed.
+    Retired,
+}
+
+/// What `statx` said of the file after its last sync. Anything else later means that somebody
+/// other than this server was at it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Footprint {
+    /// The inode.
+    pub inode: Inode,
+    /// Modification time in nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Change time in nanoseconds since 1970.
+    pub ctime_ns: i64,
+}
+
+/// What the server knows of a path.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ServerFile {
+    /// Number of this life of the path, from [`ServerIndex::allocate`](super::ServerIndex::allocate).
+    pub id: FileId,
+    /// L and H(L): durable on disk and here.
+    pub vouched: Prefix,
+    /// The hasher at L.
+    pub hasher: HasherState,
+    /// The longest prefix ever vouched for, when that is more than `vouched`.
+    pub high_water: Option<Prefix>,
+    /// The file after its last sync.
+    pub footprint: Footprint,
+    /// Who wrote last: a client's identity or address.
+    pub writer: String,
+    /// How the path stands.
+    pub state: ServerState,
+    /// Whether a conditional append was ever made to it; then unconditional ones are refused.
+    pub conditional: bool,
+    /// Server time of the last change.
+    #[serde(with = "codec::time")]
+    pub updated: Timestamp,
+}
+
+/// A length that a path once had.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HistoryRow {
+    /// H(length).
+    pub hash: PrefixHash,
+    /// Server time of the commit.
+    #[serde(with = "codec::time")]
+    pub at: Timestamp,
+    /// Who wrote.
+    pub writer: String,
+    /// Not in the ordinary course of things: never thinned.
+    pub odd: bool,
+}
+
+/// One run of the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BootRow {
+    /// Its first commit, the one that recorded it.
+    pub first: CommitNumber,
+    /// When it started.
+    #[serde(with = "codec::time")]
+    pub at: Timestamp,
+}
+
+/// What grows with each commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Counters {
+    /// Number of the newest commit.
+    pub(super) number: CommitNumber,
+    /// The newest commit in which a file was found regressed or changed.
+    pub(super) suspected: CommitNumber,
+    /// Number of the next new file.
+    pub(super) next_file: FileId,
+}
+
+/// Key of a history row: file, then length.
+pub(crate) type HistoryKey = (FileId, Offset);
+
+pub(crate) const FILES: Table<WirePath, ServerFile> = Table::new("files");
+pub(crate) const HISTORY: Table<HistoryKey, HistoryRow> = Table::new("history");
+pub(crate) const BOOTS: Table<BootId, BootRow> = Table::new("boots");
+pub(super) const STORE: Table<String, StoreId> = Table::new("meta");
+pub(super) const STORE_KEY: &str = "store";
+pub(super) const COUNTERS: Table<String, Counters> = Table::new("meta");
+pub(super) const COUNTERS_KEY: &str = "counters";
+
+impl TableKey for BootId {
+    fn encode(&self) -> Vec<u8> {
+        self.0.to_vec()
+    }
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        Some(Self(bytes.try_into().ok()?))
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl TableKey for Offset {
+    fn encode(&self) -> Vec<u8> {
+        self.bytes().encode()
+    }
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        u64::decode(bytes).and_then(Self::new)
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl FixedWidth for Offset {
+    const WIDTH: usize = 8;
+}
