@@ -116,6 +116,33 @@ pub fn open_nofollow(path: &Path) -> io::Result<File> {
     Ok(File::from(open(path, flags, Mode::empty())?))
 }
 
+/// The bytes of a small regular file that people write; links to it are followed. Anything else is
+/// `InvalidInput`, more than `most` bytes `FileTooLarge`.
+pub fn read_small(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(open(path, flags, Mode::empty())?);
+    if stat(&file)?.kind != FileKind::Regular {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "is not a regular file",
+        ));
+    }
+    let mut bytes = vec![0; most.saturating_add(1)];
+    let read = read_at(&file, Offset::ZERO, &mut bytes)?;
+    if read > most {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// Opens a log file of ours for appending, making it with `mode` less the umask when missing: each
+/// write goes behind whatever anybody else has written meanwhile.
+pub fn open_append(path: &Path, mode: u32) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(File::from(open(path, flags, Mode::from_raw_mode(mode))?))
+}
+
 /// Reads from `at` until the buffer is full or the file ends; the number of bytes read.
 pub fn read_at(file: &File, at: Offset, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;

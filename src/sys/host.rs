@@ -1,8 +1,13 @@
 //! Facts about this machine.
 
 use std::io;
+use std::path::Path;
 
 use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::dir::Dir;
+use super::file;
+use crate::types::Offset;
 
 /// The host name as `gethostname(2)` gives it; bytes that are not UTF-8 are replaced.
 pub fn hostname() -> String {
@@ -20,4 +25,100 @@ pub fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
         filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty())?;
     }
     Ok(bytes)
+}
+
+/// Where a machine's id is kept, by whom it is made first.
+const MACHINE_ID_FILES: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
+/// Name in a client's datadir of the id of a machine that has none, as the original keeps it.
+const OWN_MACHINE_ID: &str = ".machine-id";
+/// Longer than any id that such a file holds.
+const MACHINE_ID_BYTES: usize = 128;
+
+/// The machine's id: the system's, or for a machine without one that which `datadir` keeps.
+/// `None` when there is neither.
+pub fn machine_id(datadir: &Path) -> io::Result<Option<String>> {
+    match system_id()? {
+        Some(id) => Ok(Some(id)),
+        None => read_id(&datadir.join(OWN_MACHINE_ID)),
+    }
+}
+
+/// [`machine_id`], made at random and kept in `datadir` (created with mode 0700 when missing) for
+/// a machine without one.
+pub fn machine_id_or_new(datadir: &Path) -> io::Result<String> {
+    match system_id()? {
+        Some(id) => Ok(id),
+        None => own_id_or_new(datadir),
+    }
+}
+
+fn system_id() -> io::Result<Option<String>> {
+    for path in MACHINE_ID_FILES {
+        if let Some(id) = read_id(Path::new(path))? {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
+}
+
+fn read_id(path: &Path) -> io::Result<Option<String>> {
+    let bytes = match file::read_small(path, MACHINE_ID_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let id = String::from_utf8_lossy(&bytes).trim().to_owned();
+    // systemd has an empty file, or this word, before the first boot.
+    let known = !id.is_empty() && id != "uninitialized";
+    Ok(known.then_some(id))
+}
+
+fn own_id_or_new(datadir: &Path) -> io::Result<String> {
+    let own = datadir.join(OWN_MACHINE_ID);
+    if let Some(id) = read_id(&own)? {
+        return Ok(id);
+    }
+    let directory = Dir::create(datadir, 0o700)?;
+    let id = format!("{:032x}", u128::from_be_bytes(random_bytes()?));
+    let temporary = format!(".tmp.machine-id.{id}");
+    let made = directory.create_file(temporary.as_bytes(), 0o644)?;
+    file::write_all_at(&made, Offset::ZERO, format!("{id}\n").as_bytes())?;
+    file::sync_all(&made)?;
+    match directory.rename_noreplace(temporary.as_bytes(), OWN_MACHINE_ID.as_bytes()) {
+        Ok(()) => directory.sync_root()?,
+        // Another process was quicker: its id counts.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            directory.unlink(temporary.as_bytes())?;
+        }
+        Err(error) => return Err(error),
+    }
+    read_id(&own)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_an_id_keeps_the_one_it_was_given() {
+        let home = tempfile::tempdir().unwrap();
+        let datadir = home.path().join("client");
+        let id = own_id_or_new(&datadir).unwrap();
+        assert_eq!(id.len(), 32);
+        assert_eq!(own_id_or_new(&datadir).unwrap(), id);
+        std::fs::write(datadir.join(OWN_MACHINE_ID), "the-originals\n").unwrap();
+        assert_eq!(own_id_or_new(&datadir).unwrap(), "the-originals");
+        let names = Dir::open(&datadir).unwrap().list(b"").unwrap();
+        assert_eq!(names.len(), 1, "{names:?}");
+    }
+
+    #[test]
+    fn an_id_of_before_the_first_boot_is_none() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("machine-id");
+        for text in ["", "\n", "uninitialized\n"] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(read_id(&path).unwrap(), None, "{text:?}");
+        }
+    }
 }
