@@ -185,8 +185,14 @@ impl Dir {
 
     /// The names in a directory, the empty path being the root, without `.` and `..`.
     pub fn list(&self, relative: &[u8]) -> io::Result<Vec<Entry>> {
-        let directory = self.directory(relative)?;
         let mut entries = Vec::new();
+        self.visit(relative, |entry| entries.push(entry))?;
+        Ok(entries)
+    }
+
+    /// As [`list`](Self::list), one name at a time: the memory does not grow with the directory.
+    pub fn visit(&self, relative: &[u8], mut visit: impl FnMut(Entry)) -> io::Result<()> {
+        let directory = self.directory(relative)?;
         for entry in Listing::read_from(directory.as_fd())? {
             let entry = entry?;
             let name = entry.file_name().to_bytes().to_vec();
@@ -195,14 +201,18 @@ impl Dir {
             }
             let kind = match entry.file_type() {
                 rustix::fs::FileType::Unknown => {
-                    let flags = AtFlags::SYMLINK_NOFOLLOW;
-                    FileStat::from_raw(&statx(&directory, &name[..], flags, STAT_MASK)?)?.kind
+                    match statx(&directory, &name[..], AtFlags::SYMLINK_NOFOLLOW, STAT_MASK) {
+                        Ok(raw) => FileStat::from_raw(&raw)?.kind,
+                        // Removed since it was listed.
+                        Err(Errno::NOENT) => continue,
+                        Err(error) => return Err(error.into()),
+                    }
                 }
                 known => FileKind::from_raw(known),
             };
-            entries.push(Entry { name, kind });
+            visit(Entry { name, kind });
         }
-        Ok(entries)
+        Ok(())
     }
 
     /// A handle of a directory beneath, the empty path being the root.

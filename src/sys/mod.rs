@@ -16,6 +16,7 @@ pub mod dir;
 pub mod durable;
 pub mod file;
 pub mod host;
+pub mod inotify;
 pub mod lock;
 
 /// Calls a sync, or nothing in the build that the power-cut tests expect to lose data.
