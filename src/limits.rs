@@ -48,6 +48,8 @@ pub const HASHING_WAIT: Duration = Duration::from_secs(5);
 pub const MIN_FREE: u64 = 256 * 1024 * 1024;
 /// The original's port, the server's default (`listen_port`).
 pub const LISTEN_PORT: u16 = 10655;
+/// How long a connection may lie idle at the server (`idle_timeout`), the original's value.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Files the server keeps open with a live hasher.
 pub const OPEN_FILES: usize = 256;
 /// Page cache of either database; redb's own default is 1 GiB.
@@ -92,3 +94,8 @@ pub const EVENT_THINNING: Duration = Duration::from_secs(3600);
 /// Rows that an inspection reads from one snapshot: few enough to be done before a writer's file
 /// grows for it.
 pub const INSPECT_ROWS: usize = 4096;
+
+/// Longest configuration file that is read. One with 1,000 patterns has 100 KiB.
+pub const CONFIG_BYTES: u64 = 1024 * 1024;
+/// Most alternatives that the braces of one glob may expand to: each is matched against each path.
+pub const GLOB_ALTERNATIVES: usize = 1000;

@@ -1,1 +1,160 @@
-//! (being built)
+//! Configuration files: YAML, read once, into settings that need no further checking.
+//!
+//! Every key, default and substitution of the original's two files keeps its meaning. What is
+//! wrong is an error with file, line, key, what was expected and what to do; nothing is guessed
+//! and no key is ignored. Nothing here reads the machine: what a configuration wants to know of it
+//! comes in as an [`Environment`].
+
+mod braces;
+mod client;
+mod destination;
+mod error;
+mod fields;
+pub mod glob;
+mod keys;
+pub mod rename;
+mod server;
+mod yaml;
+
+use std::path::Path;
+
+use regex::bytes::{Regex, RegexBuilder};
+
+pub use client::{ClientSettings, Environment, PatternSettings};
+pub use destination::{BadUrl, Destination};
+pub use error::{ConfigError, Fault};
+pub use server::{ServerSettings, Unconditional};
+
+use error::Problem;
+use yaml::Node;
+
+/// Whose configuration a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It says which files to deliver, and where.
+    Client,
+    /// It says where to keep and how to take them.
+    Server,
+}
+
+/// The settings of either kind.
+#[derive(Debug, Clone)]
+pub enum Settings {
+    /// A client's.
+    Client(ClientSettings),
+    /// A server's.
+    Server(ServerSettings),
+}
+
+/// Reads the configuration in `bytes` as what it is. `file` is only for messages.
+pub fn parse(
+    file: &Path,
+    bytes: &[u8],
+    environment: &Environment<'_>,
+) -> Result<Settings, ConfigError> {
+    let (text, node) = document(file, bytes)?;
+    match kind_of(&node) {
+        Kind::Client => client::read(text, &node, environment).map(Settings::Client),
+        Kind::Server => server::read(text, &node).map(Settings::Server),
+    }
+    .map_err(|problem| problem.in_file(file, text))
+}
+
+/// Reads the configuration in `bytes`, which must be a client's. `file` is only for messages.
+pub fn parse_client(
+    file: &Path,
+    bytes: &[u8],
+    environment: &Environment<'_>,
+) -> Result<ClientSettings, ConfigError> {
+    let (text, node) = document(file, bytes)?;
+    expect(Kind::Client, &node)
+        .and_then(|()| client::read(text, &node, environment))
+        .map_err(|problem| problem.in_file(file, text))
+}
+
+/// Reads the configuration in `bytes`, which must be a server's. `file` is only for messages.
+pub fn parse_server(file: &Path, bytes: &[u8]) -> Result<ServerSettings, ConfigError> {
+    let (text, node) = document(file, bytes)?;
+    expect(Kind::Server, &node)
+        .and_then(|()| server::read(text, &node))
+        .map_err(|problem| problem.in_file(file, text))
+}
+
+fn document<'a>(file: &Path, bytes: &'a [u8]) -> Result<(&'a str, Node), ConfigError> {
+    let (text, node) = yaml::parse(bytes).map_err(|fault| ConfigError::Content {
+        file: file.to_path_buf(),
+        fault,
+    })?;
+    if node == Node::Null {
+        let problem = Problem::new(Vec::new(), "the configuration is empty")
+            .hint("packaging/ holds commented examples for client and server");
+        return Err(problem.in_file(file, text));
+    }
+    Ok((text, node))
+}
+
+/// A client's when it has `scan_paths` or `destinations`, or a key that resembles a client's more
+/// than a server's.
+fn kind_of(node: &Node) -> Kind {
+    let Node::Map(entries) = node else {
+        return Kind::Server;
+    };
+    let is_clients = |key: &str| {
+        let distance_to = |known| keys::nearest(key, known).map(|(_, distance)| distance);
+        distance_to(keys::CLIENT) < distance_to(keys::SERVER)
+    };
+    if entries.iter().any(|(key, _)| is_clients(key)) {
+        Kind::Client
+    } else {
+        Kind::Server
+    }
+}
+
+fn expect(kind: Kind, node: &Node) -> Result<(), Problem> {
+    match (kind, kind_of(node)) {
+        (Kind::Client, Kind::Server) if looks_like(node, keys::SERVER, keys::CLIENT) => {
+            Err(Problem::new(Vec::new(), "this is a server's configuration, not a client's"))
+        }
+        (Kind::Server, Kind::Client) if looks_like(node, keys::CLIENT, keys::SERVER) => {
+            Err(Problem::new(Vec::new(), "this is a client's configuration, not a server's"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// True when a key is among `these` and not among `those`.
+fn looks_like(node: &Node, these: &[keys::Key], those: &[keys::Key]) -> bool {
+    let among = |key: &str, known: &[keys::Key]| known.iter().any(|known| known.name == key);
+    match node {
+        Node::Map(entries) => entries
+            .iter()
+            .any(|(key, _)| among(key, these) && !among(key, those)),
+        _ => false,
+    }
+}
+
+/// Compiles a regular expression over bytes, Unicode off, as the original's JavaScript did.
+fn regex(source: &str) -> Result<Regex, keys::Refusal> {
+    RegexBuilder::new(source).unicode(false).build().map_err(|error| {
+        let words = error.to_string();
+        // The crate draws a picture of several lines; its last one says what is wrong.
+        let last = words.lines().last().unwrap_or_default();
+        let hint = if last.contains("look-around") {
+            Some("write it without lookahead and lookbehind".to_owned())
+        } else if last.contains("backreferences") {
+            Some("write it without backreferences".to_owned())
+        } else {
+            None
+        };
+        keys::Refusal {
+            problem: format!(
+                "not a regular expression: {}",
+                last.strip_prefix("error: ").unwrap_or(last)
+            ),
+            hint,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

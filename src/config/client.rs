@@ -1,0 +1,254 @@
+//! The settings of a client: the keys of its file, checked once, with every default filled in.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::destination::{BadUrl, Destination, substitute};
+use super::error::{Problem, Step};
+use super::fields::Fields;
+use super::glob::{Exclude, Glob};
+use super::keys;
+use super::rename::Naming;
+use super::yaml::Node;
+use crate::limits;
+
+/// What a configuration may ask of the machine it is read on.
+pub struct Environment<'a> {
+    /// What gethostname(2) says, for `{hostname}`.
+    pub hostname: String,
+    /// The machine's id, for `{machine}`; asked only when a URL holds it, with the client's
+    /// datadir, where the id of a machine without one is kept.
+    pub machine_id: &'a dyn Fn(&Path) -> io::Result<String>,
+}
+
+/// Settings of a client.
+#[derive(Debug, Clone)]
+pub struct ClientSettings {
+    /// Directory of the hard links, absolute.
+    pub datadir: PathBuf,
+    /// File for messages, absolute; without it they go to standard output.
+    pub logfile: Option<PathBuf>,
+    /// Time between two scans for files that the notifications missed.
+    pub scan_interval: Duration,
+    /// Time between two status lines.
+    pub status_interval: Duration,
+    /// Time after which the next known file is looked at again, in turn.
+    pub periodic_trigger_interval: Duration,
+    /// Persistent connections to each destination, at least 1.
+    pub connections: usize,
+    /// Which files to deliver; the first pattern that selects a file has it.
+    pub patterns: Vec<PatternSettings>,
+    /// Where to deliver them; no two are the same.
+    pub destinations: Vec<Destination>,
+}
+
+/// An entry of `scan_paths`.
+#[derive(Debug, Clone)]
+pub struct PatternSettings {
+    /// The pattern's name, `{name}` in templates.
+    pub name: String,
+    /// The paths of its files.
+    pub glob: Glob,
+    /// Those of them that are left out.
+    pub exclude: Exclude,
+    /// The stable names of its files.
+    pub naming: Naming,
+}
+
+impl PatternSettings {
+    /// True for the absolute path of a file that is to be delivered.
+    pub fn selects(&self, path: &[u8]) -> bool {
+        self.glob.matches(path) && !self.exclude.matches(path)
+    }
+
+    /// True when a file below the absolute path `directory` may be selected: what a walk enters.
+    pub fn may_descend(&self, directory: &[u8]) -> bool {
+        self.glob.may_descend(directory)
+            && !(self.glob.is_dotless() && self.exclude.covers(directory))
+    }
+}
+
+pub(super) fn read(
+    text: &str,
+    node: &Node,
+    environment: &Environment<'_>,
+) -> Result<ClientSettings, Problem> {
+    let fields = Fields::of(text, Vec::new(), node, keys::CLIENT, "a client")?;
+    let datadir = fields.path("datadir")?.unwrap_or_default();
+    let connections = fields.integer("connections", 1, 64)?;
+    Ok(ClientSettings {
+        logfile: fields.path("logfile")?,
+        scan_interval: fields
+            .duration("scan_interval")?
+            .unwrap_or(limits::SCAN_INTERVAL),
+        status_interval: fields
+            .duration("status_interval")?
+            .unwrap_or(limits::STATUS_INTERVAL),
+        periodic_trigger_interval: fields
+            .duration("periodic_trigger_interval")?
+            .unwrap_or(limits::PERIODIC_TRIGGER_INTERVAL),
+        connections: connections
+            .and_then(|connections| usize::try_from(connections).ok())
+            .unwrap_or(limits::CONNECTIONS),
+        patterns: patterns(text, &fields, &datadir)?,
+        destinations: destinations(text, &fields, &datadir, environment)?,
+        datadir,
+    })
+}
+
+fn patterns(
+    text: &str,
+    fields: &Fields<'_>,
+    datadir: &Path,
+) -> Result<Vec<PatternSettings>, Problem> {
+    fields
+        .list("scan_paths")?
+        .into_iter()
+        .map(|(steps, node)| pattern(text, steps, node, datadir))
+        .collect()
+}
+
+fn pattern(
+    text: &str,
+    steps: Vec<Step>,
+    node: &Node,
+    datadir: &Path,
+) -> Result<PatternSettings, Problem> {
+    let fields = Fields::of(text, steps, node, keys::SCAN_PATH, "an entry of `scan_paths`")?;
+    let name = fields.text("name")?.unwrap_or_default();
+    let settings = PatternSettings {
+        name: name.to_owned(),
+        glob: Glob::parse(fields.text("pattern")?.unwrap_or_default())
+            .map_err(|error| fields.problem("pattern", error.to_string()))?,
+        exclude: Exclude::parse(fields.texts("exclude")?)
+            .map_err(|error| fields.problem("exclude", error.to_string()))?,
+        naming: naming(name, &fields)?,
+    };
+    check_reach(&fields, &settings, datadir)?;
+    Ok(settings)
+}
+
+/// Refuses a pattern over the whole machine and one that reaches into our own datadir: a client
+/// that finds its own links would deliver each file once more with every scan.
+fn check_reach(
+    fields: &Fields<'_>,
+    settings: &PatternSettings,
+    datadir: &Path,
+) -> Result<(), Problem> {
+    if settings.glob.spans_the_machine() {
+        return Err(fields
+            .problem("pattern", "the pattern searches the whole machine")
+            .hint("begin it with a directory, as in /var/log/**"));
+    }
+    if settings.may_descend(datadir.as_os_str().as_encoded_bytes()) {
+        let problem = format!("the pattern reaches into the datadir {}", datadir.display());
+        return Err(fields.problem("pattern", problem).hint(format!(
+            "add `exclude: \"{}/**\"`, or put the datadir elsewhere",
+            datadir.display()
+        )));
+    }
+    Ok(())
+}
+
+fn naming(name: &str, fields: &Fields<'_>) -> Result<Naming, Problem> {
+    let at = |key: &'static str| move |problem: super::rename::BadNaming| {
+        let found = fields.problem(key, problem.to_string());
+        match problem.hint() {
+            Some(hint) => found.hint(hint),
+            None => found,
+        }
+    };
+    let template = fields.text("rename")?;
+    match (fields.text("regex_from")?, fields.text("regex_to")?) {
+        (None, None) => Naming::template(name, template).map_err(at(match template {
+            Some(_) => "rename",
+            None => "name",
+        })),
+        (Some(_), Some(_)) if template.is_some() => Err(fields
+            .problem("rename", "both `rename` and `regex_from` say how a file is called")
+            .hint("keep one of them")),
+        (Some(from), Some(to)) => {
+            let regex = super::regex(from).map_err(|error| {
+                let problem = fields.problem("regex_from", error.problem);
+                match error.hint {
+                    Some(hint) => problem.hint(hint),
+                    None => problem,
+                }
+            })?;
+            Naming::regex(name, regex, to).map_err(at("regex_to"))
+        }
+        (Some(_), None) => Err(fields
+            .problem("regex_from", "`regex_from` needs `regex_to`")
+            .hint("say what stands for what it matches")),
+        (None, Some(_)) => Err(fields
+            .problem("regex_to", "`regex_to` needs `regex_from`")
+            .hint("say what it stands for")),
+    }
+}
+
+fn destinations(
+    text: &str,
+    fields: &Fields<'_>,
+    datadir: &Path,
+    environment: &Environment<'_>,
+) -> Result<Vec<Destination>, Problem> {
+    let mut known: Vec<(Destination, usize)> = Vec::new();
+    for (steps, node) in fields.list("destinations")? {
+        let fields = Fields::of(text, steps, node, keys::DESTINATION, "an entry of `destinations`")?;
+        let destination = destination(&fields, datadir, environment)?;
+        if let Some((_, line)) = known.iter().find(|(other, _)| *other == destination) {
+            let problem = format!("{destination} stands in line {line} already");
+            return Err(fields.problem("url", problem).hint("name each destination once"));
+        }
+        known.push((destination, fields.line("url")));
+    }
+    Ok(known.into_iter().map(|(destination, _)| destination).collect())
+}
+
+/// What can go wrong while a URL's substitutions are filled in.
+enum Filling {
+    Url(BadUrl),
+    Machine(io::Error),
+}
+
+impl From<BadUrl> for Filling {
+    fn from(error: BadUrl) -> Self {
+        Self::Url(error)
+    }
+}
+
+fn destination(
+    fields: &Fields<'_>,
+    datadir: &Path,
+    environment: &Environment<'_>,
+) -> Result<Destination, Problem> {
+    let template = fields.text("url")?.unwrap_or_default();
+    let url = substitute(template, |name| match name {
+        "hostname" => Ok(Some(environment.hostname.clone())),
+        "machine" => (environment.machine_id)(datadir)
+            .map(Some)
+            .map_err(Filling::Machine),
+        _ => Ok(None),
+    });
+    let error = match url {
+        Ok(url) => match Destination::parse(&url) {
+            Ok(destination) => return Ok(destination),
+            Err(error) => error,
+        },
+        Err(Filling::Url(error)) => error,
+        Err(Filling::Machine(error)) => {
+            let mut problem = fields.problem("url", "");
+            problem.machine = Some(error);
+            return Err(problem);
+        }
+    };
+    let problem = fields.problem("url", error.to_string());
+    Err(match error {
+        BadUrl::Substitution(_) => problem.hint("there are {hostname} and {machine}"),
+        BadUrl::NoScheme | BadUrl::Host | BadUrl::Port => {
+            problem.hint("as in http://logs.example.net:10655/{hostname}/")
+        }
+        _ => problem,
+    })
+}

@@ -1,0 +1,254 @@
+//! Where files are delivered: a URL, taken apart once, its substitutions filled in.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use crate::types::{StableName, WirePath};
+
+/// A place that takes files. Two destinations are the same exactly when they are shown the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Destination {
+    host: String,
+    port: u16,
+    /// Percent-encoded, with a slash at both ends.
+    base: String,
+}
+
+impl Destination {
+    /// Takes `url` apart (RFC 3986), after the substitutions were filled in. A missing final slash
+    /// is added; host and path are brought into their normal form.
+    pub fn parse(url: &str) -> Result<Self, BadUrl> {
+        let (scheme, rest) = url.split_once("://").ok_or(BadUrl::NoScheme)?;
+        match scheme.to_ascii_lowercase().as_str() {
+            "http" => {}
+            "https" => return Err(BadUrl::Tls),
+            _ => return Err(BadUrl::NoScheme),
+        }
+        if url.contains(['?', '#']) {
+            return Err(BadUrl::Query);
+        }
+        let (authority, path) = match rest.find('/') {
+            Some(slash) => rest.split_at(slash),
+            None => (rest, "/"),
+        };
+        if authority.contains('@') {
+            return Err(BadUrl::Userinfo);
+        }
+        let (host, port) = split_authority(authority)?;
+        Ok(Self {
+            host,
+            port,
+            base: normal_base(path)?,
+        })
+    }
+
+    /// Host name or address to connect to; an IPv6 address without its brackets.
+    pub fn host(&self) -> &str {
+        self.host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(&self.host)
+    }
+
+    /// Port to connect to.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What a request's Host header says (RFC 9110 section 7.2): no port when it is the scheme's.
+    pub fn authority(&self) -> String {
+        match self.port {
+            80 => self.host.clone(),
+            port => format!("{}:{port}", self.host),
+        }
+    }
+
+    /// The URL's path, percent-encoded, with a final slash: the heartbeat's request target.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The request target of a file.
+    pub fn target(&self, name: &StableName) -> String {
+        format!("{}{}", self.base, name.encode())
+    }
+
+    /// True when nothing sent there leaves this machine.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.host();
+        host == "localhost"
+            || host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority(), self.base)
+    }
+}
+
+fn split_authority(authority: &str) -> Result<(String, u16), BadUrl> {
+    let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
+        let (address, port) = rest.split_once(']').ok_or(BadUrl::Host)?;
+        let address: Ipv6Addr = address.parse().map_err(|_| BadUrl::Host)?;
+        (format!("[{address}]"), port)
+    } else {
+        let (host, port) = match authority.find(':') {
+            Some(colon) => authority.split_at(colon),
+            None => (authority, ""),
+        };
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        if host.is_empty() || !host.bytes().all(allowed) {
+            return Err(BadUrl::Host);
+        }
+        (host.to_ascii_lowercase(), port)
+    };
+    match port {
+        "" | ":" => Ok((host, 80)),
+        _ => {
+            let digits = port.strip_prefix(':').ok_or(BadUrl::Host)?;
+            let decimal = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+            match digits.parse() {
+                Ok(port) if decimal => Ok((host, port)),
+                _ => Err(BadUrl::Port),
+            }
+        }
+    }
+}
+
+fn normal_base(path: &str) -> Result<String, BadUrl> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    if path.is_empty() {
+        return Ok("/".to_owned());
+    }
+    let mut base = WirePath::decode(path)?.encode();
+    base.push('/');
+    Ok(base)
+}
+
+/// Why a URL is no destination.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadUrl {
+    /// Neither http nor https.
+    #[error("expected a URL that begins with http://")]
+    NoScheme,
+    /// https.
+    #[error("https:// is not built yet in this version")]
+    Tls,
+    /// `user:password@`.
+    #[error("the URL holds a user name or password, which would lie readable in logs")]
+    Userinfo,
+    /// `?` or `#`.
+    #[error("the URL holds `?` or `#`: expected a path only")]
+    Query,
+    /// No host, or characters that none has.
+    #[error("the URL has no valid host name or address")]
+    Host,
+    /// Beyond 65535, 0, or no decimal number.
+    #[error("the URL's port is not a number from 1 to 65535")]
+    Port,
+    /// Its path could not be served.
+    #[error("the URL's path does not do: {0}")]
+    Path(#[from] crate::types::BadPath),
+    /// `{something}`.
+    #[error("unknown substitution `{{{0}}}`")]
+    Substitution(String),
+}
+
+/// Fills in `{hostname}` and `{machine}`, percent-encoded, so that no value can reach beyond its
+/// path segment. `value` says what stands for a name, `None` for one that is not known.
+pub(super) fn substitute<E: From<BadUrl>>(
+    template: &str,
+    mut value: impl FnMut(&str) -> Result<Option<String>, E>,
+) -> Result<String, E> {
+    let mut url = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        url.push_str(before);
+        let (name, after) = after
+            .split_once('}')
+            .ok_or_else(|| BadUrl::Substitution(after.to_owned()))?;
+        let value = value(name)?.ok_or_else(|| BadUrl::Substitution(name.to_owned()))?;
+        for byte in value.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                url.push(char::from(byte));
+            } else {
+                url.push_str(&format!("%{byte:02X}"));
+            }
+        }
+        rest = after;
+    }
+    url.push_str(rest);
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::BadPath;
+
+    #[test]
+    fn urls_have_one_normal_form() {
+        for (url, shown) in [
+            ("http://Log1.Example.net:10655/h", "http://log1.example.net:10655/h/"),
+            ("HTTP://a", "http://a/"),
+            ("http://a:80/", "http://a/"),
+            ("http://a:/x/", "http://a/x/"),
+            ("http://[::0:1]:1/x/", "http://[::1]:1/x/"),
+            ("http://a/%7Ex/%e4/", "http://a/~x/%E4/"),
+            ("http://a/x+y:z/", "http://a/x%2By%3Az/"),
+        ] {
+            let destination = Destination::parse(url).unwrap();
+            assert_eq!(destination.to_string(), shown);
+            assert_eq!(Destination::parse(shown).unwrap(), destination);
+        }
+    }
+
+    #[test]
+    fn what_is_no_destination() {
+        for (url, problem) in [
+            ("log1:10655/", BadUrl::NoScheme),
+            ("ftp://a/", BadUrl::NoScheme),
+            ("https://a/", BadUrl::Tls),
+            ("http://u:p@a/", BadUrl::Userinfo),
+            ("http://a/?x", BadUrl::Query),
+            ("http://a/#x", BadUrl::Query),
+            ("http:///x", BadUrl::Host),
+            ("http://a b/", BadUrl::Host),
+            ("http://[::1/", BadUrl::Host),
+            ("http://[::1]x/", BadUrl::Host),
+            ("http://a:70000/", BadUrl::Port),
+            ("http://a:0/", BadUrl::Port),
+            ("http://a:010655/", BadUrl::Port),
+            ("http://a:+80/", BadUrl::Port),
+            ("http://a//x/", BadUrl::Path(BadPath::EmptySegment)),
+            ("http://a/../x/", BadUrl::Path(BadPath::DotSegment)),
+            ("http://a/x y/", BadUrl::Path(BadPath::Encoding)),
+        ] {
+            assert_eq!(Destination::parse(url), Err(problem), "{url}");
+        }
+    }
+
+    #[test]
+    fn substitutions_stay_in_their_segment() {
+        let fill = |template: &str| {
+            substitute::<BadUrl>(template, |name| {
+                Ok((name == "hostname").then(|| "a/b%".to_owned()))
+            })
+        };
+        assert_eq!(fill("http://x/{hostname}/").unwrap(), "http://x/a%2Fb%25/");
+        assert_eq!(fill("{host}"), Err(BadUrl::Substitution("host".to_owned())));
+        assert_eq!(fill("{hostname"), Err(BadUrl::Substitution("hostname".to_owned())));
+    }
+
+    #[test]
+    fn names_are_put_behind_the_base() {
+        let destination = Destination::parse("http://[::1]:8/a/").unwrap();
+        let name = StableName::parse("b c/d").unwrap();
+        assert_eq!(destination.target(&name), "/a/b%20c/d");
+        assert_eq!(destination.host(), "::1");
+        assert!(destination.is_loopback());
+    }
+}

@@ -1,0 +1,152 @@
+//! Every key that a configuration may hold, what it is for, and what to say about any other.
+
+/// A key of one of the mappings.
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) required: bool,
+    /// What the key says; shown when a required one is missing.
+    pub(super) what: &'static str,
+    /// Part of the design, but of a later version: refused, so that nobody relies on it.
+    pub(super) later: bool,
+}
+
+const fn required(name: &'static str, what: &'static str) -> Key {
+    Key {
+        name,
+        required: true,
+        what,
+        later: false,
+    }
+}
+
+const fn optional(name: &'static str) -> Key {
+    Key {
+        name,
+        required: false,
+        what: "",
+        later: false,
+    }
+}
+
+const fn later(name: &'static str) -> Key {
+    Key {
+        later: true,
+        ..optional(name)
+    }
+}
+
+/// The top level of a client's configuration.
+pub(super) const CLIENT: &[Key] = &[
+    required("datadir", "the directory of its hard links, on the filesystem of the log files"),
+    optional("logfile"),
+    optional("scan_interval"),
+    optional("status_interval"),
+    optional("periodic_trigger_interval"),
+    required("scan_paths", "a list of `name` and `pattern`: which files to deliver"),
+    required("destinations", "a list of `url`: where to deliver them"),
+    optional("connections"),
+    later("release_after"),
+    later("release_unverified"),
+    later("tls"),
+];
+
+/// An entry of `scan_paths`.
+pub(super) const SCAN_PATH: &[Key] = &[
+    required("name", "a name of your choice for these files"),
+    required("pattern", "the absolute paths of the files, as a glob"),
+    optional("exclude"),
+    optional("rename"),
+    optional("regex_from"),
+    optional("regex_to"),
+    later("volatile"),
+];
+
+/// An entry of `destinations`.
+pub(super) const DESTINATION: &[Key] = &[
+    required("url", "where the files go, as in http://logs.example.net:10655/{hostname}/"),
+    later("tls"),
+];
+
+/// The top level of a server's configuration.
+pub(super) const SERVER: &[Key] = &[
+    required("datadir", "the directory for the delivered files"),
+    optional("validate_regex"),
+    optional("logfile"),
+    optional("listen_port"),
+    optional("bind_address"),
+    optional("idle_timeout"),
+    optional("status_interval"),
+    optional("min_free"),
+    optional("unconditional"),
+    later("history"),
+    later("tls"),
+    later("authorize"),
+];
+
+/// Why a key is refused.
+pub(super) struct Refusal {
+    pub(super) problem: String,
+    pub(super) hint: Option<String>,
+}
+
+/// Refuses `key` unless it is among `known` and built.
+pub(super) fn check(key: &str, known: &[Key]) -> Result<(), Refusal> {
+    match known.iter().find(|candidate| candidate.name == key) {
+        Some(found) if found.later => Err(Refusal {
+            problem: format!("`{key}` is not built yet in this version"),
+            hint: Some("leave it out".to_owned()),
+        }),
+        Some(_) => Ok(()),
+        None => Err(Refusal {
+            problem: "unknown key".to_owned(),
+            hint: nearest(key, known).map(|(name, _)| format!("did you mean `{name}`?")),
+        }),
+    }
+}
+
+/// The name most like `key`, with the number of changed letters between them.
+pub(super) fn nearest(key: &str, known: &[Key]) -> Option<(&'static str, usize)> {
+    known
+        .iter()
+        .filter(|candidate| !candidate.later)
+        .map(|candidate| (candidate.name, distance(key, candidate.name)))
+        .min_by_key(|&(_, distance)| distance)
+}
+
+/// Levenshtein's distance: letters to insert, remove or replace. Case does not count.
+fn distance(one: &str, other: &str) -> usize {
+    // Nobody's misspelling is longer; the rest of a longer one would only cost time.
+    let letters = |text: &str| -> Vec<char> { text.to_lowercase().chars().take(64).collect() };
+    let (one, other) = (letters(one), letters(other));
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in other.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_key_is_the_one_meant() {
+        for (typed, meant) in [
+            ("scan_path", "scan_paths"),
+            ("destination", "destinations"),
+            ("Datadir", "datadir"),
+            ("scan-interval", "scan_interval"),
+            ("log_file", "logfile"),
+        ] {
+            assert_eq!(nearest(typed, CLIENT).unwrap().0, meant);
+        }
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "abc"), 3);
+    }
+}

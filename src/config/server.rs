@@ -1,0 +1,89 @@
+//! The settings of a server: the keys of its file, checked once, with every default filled in.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use regex::bytes::Regex;
+
+use super::error::Problem;
+use super::fields::Fields;
+use super::keys;
+use super::yaml::Node;
+use crate::limits;
+
+/// Settings of a server.
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    /// Directory of the delivered files, absolute.
+    pub datadir: PathBuf,
+    /// What the path of a request must match, in the percent-encoded form in which it came, with
+    /// its leading slash; `None` lets every valid path pass.
+    pub validate_regex: Option<Regex>,
+    /// File for messages, absolute; without it they go to standard output.
+    pub logfile: Option<PathBuf>,
+    /// Port to listen on; 0 lets the system choose one.
+    pub listen_port: u16,
+    /// Address to listen on.
+    pub bind_address: IpAddr,
+    /// How long a connection may lie idle between two requests.
+    pub idle_timeout: Duration,
+    /// Time between two status lines.
+    pub status_interval: Duration,
+    /// Free bytes of the disk below which no append is taken.
+    pub min_free: u64,
+    /// What becomes of an unconditional append to a path that was once written conditionally.
+    pub unconditional: Unconditional,
+}
+
+/// Whether an append without a condition may follow conditional ones on the same path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unconditional {
+    /// It is taken, as from an original client.
+    Allow,
+    /// It is answered 428.
+    Refuse,
+}
+
+pub(super) fn read(text: &str, node: &Node) -> Result<ServerSettings, Problem> {
+    let fields = Fields::of(text, Vec::new(), node, keys::SERVER, "a server")?;
+    let port = fields.integer("listen_port", 0, u16::MAX.into())?;
+    let choices = [
+        ("allow", Unconditional::Allow),
+        ("refuse", Unconditional::Refuse),
+    ];
+    Ok(ServerSettings {
+        datadir: fields.path("datadir")?.unwrap_or_default(),
+        validate_regex: validate_regex(&fields)?,
+        logfile: fields.path("logfile")?,
+        listen_port: port
+            .and_then(|port| u16::try_from(port).ok())
+            .unwrap_or(limits::LISTEN_PORT),
+        bind_address: fields
+            .address("bind_address")?
+            .unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+        idle_timeout: fields
+            .duration("idle_timeout")?
+            .unwrap_or(limits::IDLE_TIMEOUT),
+        status_interval: fields
+            .duration("status_interval")?
+            .unwrap_or(limits::STATUS_INTERVAL),
+        min_free: fields.size("min_free")?.unwrap_or(limits::MIN_FREE),
+        unconditional: fields
+            .choice("unconditional", &choices)?
+            .unwrap_or(Unconditional::Refuse),
+    })
+}
+
+fn validate_regex(fields: &Fields<'_>) -> Result<Option<Regex>, Problem> {
+    let Some(source) = fields.text("validate_regex")? else {
+        return Ok(None);
+    };
+    super::regex(source).map(Some).map_err(|error| {
+        let problem = fields.problem("validate_regex", error.problem);
+        match error.hint {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        }
+    })
+}
