@@ -96,6 +96,6 @@ pub const EVENT_THINNING: Duration = Duration::from_secs(3600);
 pub const INSPECT_ROWS: usize = 4096;
 
 /// Longest configuration file that is read. One with 1,000 patterns has 100 KiB.
-pub const CONFIG_BYTES: u64 = 1024 * 1024;
+pub const CONFIG_BYTES: usize = 1024 * 1024;
 /// Most alternatives that the braces of one glob may expand to: each is matched against each path.
 pub const GLOB_ALTERNATIVES: usize = 1000;

@@ -480,11 +480,15 @@ fn hex_digit(byte: u8) -> Option<u8> {
 
 /// `/` and the bytes, with all but RFC 3986's unreserved characters and slashes encoded.
 fn encode_absolute(bytes: &[u8]) -> String {
+    format!("/{}", percent_encode(bytes, b"/"))
+}
+
+/// The bytes with all percent-encoded but RFC 3986's unreserved characters and those in `kept`.
+pub(crate) fn percent_encode(bytes: &[u8], kept: &[u8]) -> String {
     use fmt::Write as _;
-    let mut encoded = String::with_capacity(bytes.len() + 1);
-    encoded.push('/');
+    let mut encoded = String::with_capacity(bytes.len());
     for &byte in bytes {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || kept.contains(&byte) {
             encoded.push(char::from(byte));
         } else {
             // Writing to a String cannot fail.

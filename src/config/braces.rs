@@ -20,16 +20,13 @@ pub(super) fn expand(pattern: &str) -> Result<Vec<String>, TooMany> {
             let items = items(&after[..close])?;
             Some((items, &after[close + 1..]))
         });
-        expanded = match group {
-            Some((items, behind)) => {
-                rest = behind;
-                product(&expanded, before, &items?)?
-            }
-            None => {
-                rest = after;
-                product(&expanded, &format!("{before}{{"), &[String::new()])?
-            }
-        };
+        if let Some((items, behind)) = group {
+            expanded = product(&expanded, before, &items?)?;
+            rest = behind;
+        } else {
+            expanded = product(&expanded, &rest[..=open], &[String::new()])?;
+            rest = after;
+        }
     }
     product(&expanded, rest, &[String::new()])
 }
@@ -40,7 +37,11 @@ fn product(heads: &[String], middle: &str, tails: &[String]) -> Result<Vec<Strin
     }
     Ok(heads
         .iter()
-        .flat_map(|head| tails.iter().map(move |tail| format!("{head}{middle}{tail}")))
+        .flat_map(|head| {
+            tails
+                .iter()
+                .map(move |tail| format!("{head}{middle}{tail}"))
+        })
         .collect())
 }
 
@@ -157,7 +158,8 @@ fn range(body: &str) -> Option<Result<Vec<String>, TooMany>> {
 fn number(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     // Longer ones are no file names, and could overflow.
-    let sound = (1..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let sound =
+        (1..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
     sound.then(|| text.parse().ok()).flatten()
 }
 
@@ -245,7 +247,10 @@ mod tests {
                     (format!("{{{}}}", pattern.join(",")), texts)
                 }),
                 (inner.clone(), inner).prop_map(|(one, other)| {
-                    let texts = one.1.iter().flat_map(|a| other.1.iter().map(move |b| format!("{a}{b}")));
+                    let texts = one
+                        .1
+                        .iter()
+                        .flat_map(|a| other.1.iter().map(move |b| format!("{a}{b}")));
                     (format!("{}{}", one.0, other.0), texts.collect())
                 }),
             ]

@@ -11,15 +11,37 @@ use super::glob::{Exclude, Glob};
 use super::keys;
 use super::rename::Naming;
 use super::yaml::Node;
-use crate::limits;
+use crate::{limits, sys};
 
 /// What a configuration may ask of the machine it is read on.
-pub struct Environment<'a> {
-    /// What gethostname(2) says, for `{hostname}`.
+pub struct Environment {
+    /// What `gethostname(2)` says, for `{hostname}`.
     pub hostname: String,
     /// The machine's id, for `{machine}`; asked only when a URL holds it, with the client's
     /// datadir, where the id of a machine without one is kept.
-    pub machine_id: &'a dyn Fn(&Path) -> io::Result<String>,
+    pub machine_id: fn(&Path) -> io::Result<String>,
+}
+
+impl Environment {
+    /// This machine; when it has no id and one is asked for, one is made and kept in the datadir.
+    pub fn here() -> Self {
+        Self {
+            hostname: sys::host::hostname(),
+            machine_id: sys::host::machine_id_or_new,
+        }
+    }
+
+    /// This machine, looked at without changing anything: `made-at-the-first-start` stands for an
+    /// id that it does not have yet.
+    pub fn here_untouched() -> Self {
+        Self {
+            hostname: sys::host::hostname(),
+            machine_id: |datadir| {
+                let id = sys::host::machine_id(datadir)?;
+                Ok(id.unwrap_or_else(|| "made-at-the-first-start".to_owned()))
+            },
+        }
+    }
 }
 
 /// Settings of a client.
@@ -72,7 +94,7 @@ impl PatternSettings {
 pub(super) fn read(
     text: &str,
     node: &Node,
-    environment: &Environment<'_>,
+    environment: &Environment,
 ) -> Result<ClientSettings, Problem> {
     let fields = Fields::of(text, Vec::new(), node, keys::CLIENT, "a client")?;
     let datadir = fields.path("datadir")?.unwrap_or_default();
@@ -115,7 +137,13 @@ fn pattern(
     node: &Node,
     datadir: &Path,
 ) -> Result<PatternSettings, Problem> {
-    let fields = Fields::of(text, steps, node, keys::SCAN_PATH, "an entry of `scan_paths`")?;
+    let fields = Fields::of(
+        text,
+        steps,
+        node,
+        keys::SCAN_PATH,
+        "an entry of `scan_paths`",
+    )?;
     let name = fields.text("name")?.unwrap_or_default();
     let settings = PatternSettings {
         name: name.to_owned(),
@@ -152,11 +180,13 @@ fn check_reach(
 }
 
 fn naming(name: &str, fields: &Fields<'_>) -> Result<Naming, Problem> {
-    let at = |key: &'static str| move |problem: super::rename::BadNaming| {
-        let found = fields.problem(key, problem.to_string());
-        match problem.hint() {
-            Some(hint) => found.hint(hint),
-            None => found,
+    let at = |key: &'static str| {
+        move |problem: super::rename::BadNaming| {
+            let found = fields.problem(key, problem.to_string());
+            match problem.hint() {
+                Some(hint) => found.hint(hint),
+                None => found,
+            }
         }
     };
     let template = fields.text("rename")?;
@@ -166,7 +196,10 @@ fn naming(name: &str, fields: &Fields<'_>) -> Result<Naming, Problem> {
             None => "name",
         })),
         (Some(_), Some(_)) if template.is_some() => Err(fields
-            .problem("rename", "both `rename` and `regex_from` say how a file is called")
+            .problem(
+                "rename",
+                "both `rename` and `regex_from` say how a file is called",
+            )
             .hint("keep one of them")),
         (Some(from), Some(to)) => {
             let regex = super::regex(from).map_err(|error| {
@@ -191,19 +224,30 @@ fn destinations(
     text: &str,
     fields: &Fields<'_>,
     datadir: &Path,
-    environment: &Environment<'_>,
+    environment: &Environment,
 ) -> Result<Vec<Destination>, Problem> {
     let mut known: Vec<(Destination, usize)> = Vec::new();
     for (steps, node) in fields.list("destinations")? {
-        let fields = Fields::of(text, steps, node, keys::DESTINATION, "an entry of `destinations`")?;
+        let fields = Fields::of(
+            text,
+            steps,
+            node,
+            keys::DESTINATION,
+            "an entry of `destinations`",
+        )?;
         let destination = destination(&fields, datadir, environment)?;
         if let Some((_, line)) = known.iter().find(|(other, _)| *other == destination) {
             let problem = format!("{destination} stands in line {line} already");
-            return Err(fields.problem("url", problem).hint("name each destination once"));
+            return Err(fields
+                .problem("url", problem)
+                .hint("name each destination once"));
         }
         known.push((destination, fields.line("url")));
     }
-    Ok(known.into_iter().map(|(destination, _)| destination).collect())
+    Ok(known
+        .into_iter()
+        .map(|(destination, _)| destination)
+        .collect())
 }
 
 /// What can go wrong while a URL's substitutions are filled in.
@@ -221,7 +265,7 @@ impl From<BadUrl> for Filling {
 fn destination(
     fields: &Fields<'_>,
     datadir: &Path,
-    environment: &Environment<'_>,
+    environment: &Environment,
 ) -> Result<Destination, Problem> {
     let template = fields.text("url")?.unwrap_or_default();
     let url = substitute(template, |name| match name {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use crate::types::{StableName, WirePath};
+use crate::types::{StableName, WirePath, percent_encode};
 
 /// A place that takes files. Two destinations are the same exactly when they are shown the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,7 +109,8 @@ fn split_authority(authority: &str) -> Result<(String, u16), BadUrl> {
         "" | ":" => Ok((host, 80)),
         _ => {
             let digits = port.strip_prefix(':').ok_or(BadUrl::Host)?;
-            let decimal = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+            let decimal =
+                digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
             match digits.parse() {
                 Ok(port) if decimal => Ok((host, port)),
                 _ => Err(BadUrl::Port),
@@ -171,13 +172,7 @@ pub(super) fn substitute<E: From<BadUrl>>(
             .split_once('}')
             .ok_or_else(|| BadUrl::Substitution(after.to_owned()))?;
         let value = value(name)?.ok_or_else(|| BadUrl::Substitution(name.to_owned()))?;
-        for byte in value.bytes() {
-            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-                url.push(char::from(byte));
-            } else {
-                url.push_str(&format!("%{byte:02X}"));
-            }
-        }
+        url.push_str(&percent_encode(value.as_bytes(), b""));
         rest = after;
     }
     url.push_str(rest);
@@ -192,7 +187,10 @@ mod tests {
     #[test]
     fn urls_have_one_normal_form() {
         for (url, shown) in [
-            ("http://Log1.Example.net:10655/h", "http://log1.example.net:10655/h/"),
+            (
+                "http://Log1.Example.net:10655/h",
+                "http://log1.example.net:10655/h/",
+            ),
             ("HTTP://a", "http://a/"),
             ("http://a:80/", "http://a/"),
             ("http://a:/x/", "http://a/x/"),
@@ -240,7 +238,10 @@ mod tests {
         };
         assert_eq!(fill("http://x/{hostname}/").unwrap(), "http://x/a%2Fb%25/");
         assert_eq!(fill("{host}"), Err(BadUrl::Substitution("host".to_owned())));
-        assert_eq!(fill("{hostname"), Err(BadUrl::Substitution("hostname".to_owned())));
+        assert_eq!(
+            fill("{hostname"),
+            Err(BadUrl::Substitution("hostname".to_owned()))
+        );
     }
 
     #[test]

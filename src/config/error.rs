@@ -1,6 +1,6 @@
 //! What is wrong with a configuration: always the file, and the line and key where there is one.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -83,18 +83,18 @@ pub(super) struct Problem {
     pub(super) steps: Vec<Step>,
     /// The key itself is at fault, not its value.
     pub(super) on_key: bool,
-    pub(super) problem: String,
+    pub(super) message: String,
     pub(super) hint: Option<String>,
     /// [`Problem::steps`] lead nowhere in the file: a value of the machine is missing.
     pub(super) machine: Option<io::Error>,
 }
 
 impl Problem {
-    pub(super) fn new(steps: Vec<Step>, problem: impl Into<String>) -> Self {
+    pub(super) fn new(steps: Vec<Step>, message: impl Into<String>) -> Self {
         Self {
             steps,
             on_key: false,
-            problem: problem.into(),
+            message: message.into(),
             hint: None,
             machine: None,
         }
@@ -116,14 +116,14 @@ impl Problem {
         if let Some(source) = self.machine {
             return ConfigError::MachineId { file, source };
         }
-        let line = super::yaml::locate(text, &self.steps, self.on_key)
-            .map_or(1, |position| position.line);
+        let line =
+            super::yaml::locate(text, &self.steps, self.on_key).map_or(1, |position| position.line);
         ConfigError::Content {
             file,
             fault: Fault {
                 line,
                 key: shown(&self.steps),
-                problem: self.problem,
+                problem: self.message,
                 hint: self.hint,
             },
         }
@@ -140,7 +140,10 @@ fn shown(steps: &[Step]) -> String {
                 path.push('.');
                 path.push_str(key);
             }
-            Step::Index(index) => path.push_str(&format!("[{index}]")),
+            Step::Index(index) => {
+                // Writing to a String cannot fail.
+                let _ = write!(path, "[{index}]");
+            }
         }
     }
     path

@@ -131,7 +131,10 @@ impl<'a> Fields<'a> {
             return Err(self.problem(key, "the path holds a NUL character"));
         }
         if !text.starts_with('/') {
-            let problem = format!("expected an absolute path, found \"{}\"", text.escape_debug());
+            let problem = format!(
+                "expected an absolute path, found \"{}\"",
+                text.escape_debug()
+            );
             return Err(self
                 .problem(key, problem)
                 .hint("write the whole path, beginning with /"));
@@ -140,7 +143,10 @@ impl<'a> Fields<'a> {
         let path: PathBuf = Path::new(text).components().collect();
         if text.split('/').any(|segment| segment == "..") {
             return Err(self
-                .problem(key, format!("the path \"{}\" goes through `..`", text.escape_debug()))
+                .problem(
+                    key,
+                    format!("the path \"{}\" goes through `..`", text.escape_debug()),
+                )
                 .hint("write the path without detours"));
         }
         Ok(Some(path))
@@ -245,8 +251,9 @@ impl<'a> Fields<'a> {
             .unwrap_or(text);
         bare.parse().map(Some).map_err(|_| {
             let problem = format!("expected an IP address, found \"{}\"", text.escape_debug());
-            self.problem(key, problem)
-                .hint("0.0.0.0 stands for every IPv4 address of this machine, \"::\" for all of them")
+            self.problem(key, problem).hint(
+                "0.0.0.0 stands for every IPv4 address of this machine, \"::\" for all of them",
+            )
         })
     }
 
@@ -262,13 +269,10 @@ impl<'a> Fields<'a> {
         let chosen = choices
             .iter()
             .find(|(word, _)| matches!(node, Node::Text(text) if text == word));
-        match chosen {
-            Some((_, choice)) => Ok(Some(*choice)),
-            None => {
-                let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
-                Err(self.expected(key, &words.join(" or "), node))
-            }
-        }
+        let words = || choices.iter().map(|(word, _)| *word).collect::<Vec<_>>();
+        chosen
+            .map(|(_, choice)| Some(*choice))
+            .ok_or_else(|| self.expected(key, &words().join(" or "), node))
     }
 
     /// The mappings of the list at `key`, which must not be empty.
@@ -322,9 +326,14 @@ fn parse_size(text: &str) -> Option<u64> {
     // At most nine digits: neither product can overflow 128 bits.
     let part = match fraction {
         "" => 0,
-        digits => digits.parse::<u128>().ok()? * u128::from(unit) / 10_u128.pow(u32::try_from(digits.len()).ok()?),
+        digits => {
+            digits.parse::<u128>().ok()? * u128::from(unit)
+                / 10_u128.pow(u32::try_from(digits.len()).ok()?)
+        }
     };
-    whole.checked_mul(unit)?.checked_add(u64::try_from(part).ok()?)
+    whole
+        .checked_mul(unit)?
+        .checked_add(u64::try_from(part).ok()?)
 }
 
 #[cfg(test)]

@@ -53,7 +53,9 @@ pub enum BadGlob {
     #[error("the pattern names a directory: add what files to take, as in /* or /**")]
     Directory,
     /// Braces without bound.
-    #[error("the pattern's braces expand to more than 1000 alternatives, or it is longer than 4095 bytes")]
+    #[error(
+        "the pattern's braces expand to more than 1000 alternatives, or it is longer than 4095 bytes"
+    )]
     TooMany,
 }
 
@@ -128,11 +130,14 @@ impl Glob {
 
     /// True when no match holds a segment that begins with a dot.
     pub fn is_dotless(&self) -> bool {
-        self.alternatives.iter().flatten().all(|segment| match segment {
-            Segment::Any => true,
-            Segment::Literal(name) => !name.starts_with(b"."),
-            Segment::Wild(pattern) => !pattern.as_str().starts_with('.'),
-        })
+        self.alternatives
+            .iter()
+            .flatten()
+            .all(|segment| match segment {
+                Segment::Any => true,
+                Segment::Literal(name) => !name.starts_with(b"."),
+                Segment::Wild(pattern) => !pattern.as_str().starts_with('.'),
+            })
     }
 
     /// True when every path below `directory` matches, those with a dot name in them aside.
@@ -204,8 +209,7 @@ impl Segment {
             Self::Any => !name.is_empty() && !name.starts_with(b"."),
             Self::Literal(literal) => literal == name,
             Self::Wild(pattern) => {
-                !name.is_empty()
-                    && pattern.matches_with(&String::from_utf8_lossy(name), OPTIONS)
+                !name.is_empty() && pattern.matches_with(&String::from_utf8_lossy(name), OPTIONS)
             }
         }
     }
@@ -226,7 +230,10 @@ impl States {
             done: false,
         };
         states.enter(segments, 0);
-        for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+        for name in path
+            .split(|&byte| byte == b'/')
+            .filter(|name| !name.is_empty())
+        {
             let before = std::mem::replace(&mut states.at, vec![false; segments.len()]);
             states.done = false;
             for (index, segment) in segments.iter().enumerate() {
@@ -305,7 +312,10 @@ fn segments(path: &str) -> Result<Vec<Segment>, BadGlob> {
     for text in path.split('/').filter(|text| !matches!(*text, "" | ".")) {
         let segment = segment(text)?;
         // `**/**` is `**`.
-        if !matches!((&segment, segments.last()), (Segment::Any, Some(Segment::Any))) {
+        if !matches!(
+            (&segment, segments.last()),
+            (Segment::Any, Some(Segment::Any))
+        ) {
             segments.push(segment);
         }
     }
@@ -476,7 +486,11 @@ impl std::fmt::Display for Class {
             .filter(|single| !matches!(single, ']' | '-' | '!'))
             .collect();
         let special = |character: char, text: &'static str| {
-            if self.singles.contains(&character) { text } else { "" }
+            if self.singles.contains(&character) {
+                text
+            } else {
+                ""
+            }
         };
         let (bracket, bang, dash) = (special(']', "]"), special('!', "!"), special('-', "-"));
         f.write_str(if self.negated { "[!" } else { "[" })?;

@@ -37,12 +37,18 @@ const fn later(name: &'static str) -> Key {
 
 /// The top level of a client's configuration.
 pub(super) const CLIENT: &[Key] = &[
-    required("datadir", "the directory of its hard links, on the filesystem of the log files"),
+    required(
+        "datadir",
+        "the directory of its hard links, on the filesystem of the log files",
+    ),
     optional("logfile"),
     optional("scan_interval"),
     optional("status_interval"),
     optional("periodic_trigger_interval"),
-    required("scan_paths", "a list of `name` and `pattern`: which files to deliver"),
+    required(
+        "scan_paths",
+        "a list of `name` and `pattern`: which files to deliver",
+    ),
     required("destinations", "a list of `url`: where to deliver them"),
     optional("connections"),
     later("release_after"),
@@ -63,7 +69,10 @@ pub(super) const SCAN_PATH: &[Key] = &[
 
 /// An entry of `destinations`.
 pub(super) const DESTINATION: &[Key] = &[
-    required("url", "where the files go, as in http://logs.example.net:10655/{hostname}/"),
+    required(
+        "url",
+        "where the files go, as in http://logs.example.net:10655/{hostname}/",
+    ),
     later("tls"),
 ];
 

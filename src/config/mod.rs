@@ -2,8 +2,8 @@
 //!
 //! Every key, default and substitution of the original's two files keeps its meaning. What is
 //! wrong is an error with file, line, key, what was expected and what to do; nothing is guessed
-//! and no key is ignored. Nothing here reads the machine: what a configuration wants to know of it
-//! comes in as an [`Environment`].
+//! and no key is ignored. Parsing is pure: what a configuration wants to know of its machine comes in
+//! as an [`Environment`], and only the `load` functions read a file.
 
 mod braces;
 mod client;
@@ -25,7 +25,10 @@ pub use destination::{BadUrl, Destination};
 pub use error::{ConfigError, Fault};
 pub use server::{ServerSettings, Unconditional};
 
-use error::Problem;
+use crate::limits::CONFIG_BYTES;
+use crate::sys;
+use error::{Problem, Step};
+use keys::Key;
 use yaml::Node;
 
 /// Whose configuration a file is.
@@ -46,11 +49,33 @@ pub enum Settings {
     Server(ServerSettings),
 }
 
-/// Reads the configuration in `bytes` as what it is. `file` is only for messages.
+/// Reads the configuration `file` as what it is.
+pub fn load(file: &Path, environment: &Environment) -> Result<Settings, ConfigError> {
+    parse(file, &read(file)?, environment)
+}
+
+/// Reads the configuration `file`, which must be a client's.
+pub fn load_client(file: &Path, environment: &Environment) -> Result<ClientSettings, ConfigError> {
+    parse_client(file, &read(file)?, environment)
+}
+
+/// Reads the configuration `file`, which must be a server's.
+pub fn load_server(file: &Path) -> Result<ServerSettings, ConfigError> {
+    parse_server(file, &read(file)?)
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, ConfigError> {
+    sys::file::read_small(file, CONFIG_BYTES).map_err(|source| ConfigError::Read {
+        file: file.to_path_buf(),
+        source,
+    })
+}
+
+/// Reads the configuration in `bytes` as what it is. `file` is only for messages, here and below.
 pub fn parse(
     file: &Path,
     bytes: &[u8],
-    environment: &Environment<'_>,
+    environment: &Environment,
 ) -> Result<Settings, ConfigError> {
     let (text, node) = document(file, bytes)?;
     match kind_of(&node) {
@@ -60,11 +85,11 @@ pub fn parse(
     .map_err(|problem| problem.in_file(file, text))
 }
 
-/// Reads the configuration in `bytes`, which must be a client's. `file` is only for messages.
+/// Reads the configuration in `bytes`, which must be a client's.
 pub fn parse_client(
     file: &Path,
     bytes: &[u8],
-    environment: &Environment<'_>,
+    environment: &Environment,
 ) -> Result<ClientSettings, ConfigError> {
     let (text, node) = document(file, bytes)?;
     expect(Kind::Client, &node)
@@ -72,7 +97,7 @@ pub fn parse_client(
         .map_err(|problem| problem.in_file(file, text))
 }
 
-/// Reads the configuration in `bytes`, which must be a server's. `file` is only for messages.
+/// Reads the configuration in `bytes`, which must be a server's.
 pub fn parse_server(file: &Path, bytes: &[u8]) -> Result<ServerSettings, ConfigError> {
     let (text, node) = document(file, bytes)?;
     expect(Kind::Server, &node)
@@ -110,51 +135,55 @@ fn kind_of(node: &Node) -> Kind {
     }
 }
 
+/// Says so when a file was written for the other daemon, rather than which keys it lacks.
 fn expect(kind: Kind, node: &Node) -> Result<(), Problem> {
-    match (kind, kind_of(node)) {
-        (Kind::Client, Kind::Server) if looks_like(node, keys::SERVER, keys::CLIENT) => {
-            Err(Problem::new(Vec::new(), "this is a server's configuration, not a client's"))
-        }
-        (Kind::Server, Kind::Client) if looks_like(node, keys::CLIENT, keys::SERVER) => {
-            Err(Problem::new(Vec::new(), "this is a client's configuration, not a server's"))
+    let Node::Map(entries) = node else {
+        return Ok(());
+    };
+    let (own, other, words) = match kind {
+        Kind::Client => (
+            keys::CLIENT,
+            keys::SERVER,
+            "this is a server's configuration, not a client's",
+        ),
+        Kind::Server => (
+            keys::SERVER,
+            keys::CLIENT,
+            "this is a client's configuration, not a server's",
+        ),
+    };
+    let among = |key: &str, known: &[Key]| known.iter().any(|known| known.name == key);
+    let foreign = |(key, _): &&(String, Node)| among(key, other) && !among(key, own);
+    match entries.iter().find(foreign) {
+        Some((key, _)) if kind_of(node) != kind => {
+            Err(Problem::new(vec![Step::Key(key.clone())], words).on_key())
         }
         _ => Ok(()),
     }
 }
 
-/// True when a key is among `these` and not among `those`.
-fn looks_like(node: &Node, these: &[keys::Key], those: &[keys::Key]) -> bool {
-    let among = |key: &str, known: &[keys::Key]| known.iter().any(|known| known.name == key);
-    match node {
-        Node::Map(entries) => entries
-            .iter()
-            .any(|(key, _)| among(key, these) && !among(key, those)),
-        _ => false,
-    }
-}
-
 /// Compiles a regular expression over bytes, Unicode off, as the original's JavaScript did.
 fn regex(source: &str) -> Result<Regex, keys::Refusal> {
-    RegexBuilder::new(source).unicode(false).build().map_err(|error| {
-        let words = error.to_string();
-        // The crate draws a picture of several lines; its last one says what is wrong.
-        let last = words.lines().last().unwrap_or_default();
-        let hint = if last.contains("look-around") {
-            Some("write it without lookahead and lookbehind".to_owned())
-        } else if last.contains("backreferences") {
-            Some("write it without backreferences".to_owned())
-        } else {
-            None
-        };
-        keys::Refusal {
-            problem: format!(
-                "not a regular expression: {}",
-                last.strip_prefix("error: ").unwrap_or(last)
-            ),
-            hint,
-        }
-    })
+    RegexBuilder::new(source)
+        .unicode(false)
+        .build()
+        .map_err(|error| {
+            let words = error.to_string();
+            // The crate draws a picture of several lines; its last one says what is wrong.
+            let last = words.lines().last().unwrap_or_default();
+            let hint = if last.contains("look-around") {
+                Some("write it without lookahead and lookbehind".to_owned())
+            } else if last.contains("backreferences") {
+                Some("write it without backreferences".to_owned())
+            } else {
+                None
+            };
+            keys::Refusal {
+                problem: format!(
+                    "not a regular expression: {}",
+                    last.strip_prefix("error: ").unwrap_or(last)
+                ),
+                hint,
+            }
+        })
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,6 +6,7 @@
 
 use regex::bytes::{Captures, Regex};
 
+use crate::sys::file::FileStat;
 use crate::types::{BadPath, Shown, StableName};
 
 /// The original's default for `rename`.
@@ -176,6 +177,19 @@ impl Naming {
 }
 
 impl FileFacts {
+    /// What `stat` says of a file discovered at `time` (milliseconds since 1970).
+    pub fn of(stat: &FileStat, time: i64) -> Self {
+        let milliseconds = |nanoseconds: i64| nanoseconds.div_euclid(1_000_000);
+        Self {
+            time,
+            atime: milliseconds(stat.atime),
+            mtime: milliseconds(stat.mtime),
+            ctime: milliseconds(stat.ctime),
+            ino: stat.inode.number,
+            dev: stat.device_number(),
+        }
+    }
+
     fn show(&self, fact: Fact) -> String {
         match fact {
             Fact::Time => self.time.to_string(),
@@ -251,7 +265,7 @@ impl Parts {
         Ok(rest)
     }
 
-    /// ECMA-262, GetSubstitution: two digits when there is such a group, else one; what names no
+    /// ECMA-262, `GetSubstitution`: two digits when there is such a group, else one; what names no
     /// group stays as it is.
     fn reference<'a>(&mut self, after: &'a str, groups: usize) -> &'a str {
         for (sign, part) in [

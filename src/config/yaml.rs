@@ -70,21 +70,25 @@ fn is_blank(text: &str) -> bool {
 
 fn text_of(bytes: &[u8]) -> Result<&str, Fault> {
     if bytes.starts_with(b"\xef\xbb\xbf") {
-        return Err(fault(1, "the file begins with a byte order mark")
-            .with("save it as UTF-8 without BOM"));
+        return Err(
+            fault(1, "the file begins with a byte order mark").with("save it as UTF-8 without BOM")
+        );
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let line = line_at(bytes, error.valid_up_to());
         fault(line, "not UTF-8 text").with("save the file as UTF-8")
     })?;
     match text.bytes().position(|byte| byte == 0) {
-        Some(index) => Err(fault(line_at(bytes, index), "a NUL byte: this is no text file")),
+        Some(index) => Err(fault(
+            line_at(bytes, index),
+            "a NUL byte: this is no text file",
+        )),
         None => Ok(text),
     }
 }
 
 fn line_at(bytes: &[u8], index: usize) -> usize {
-    1 + bytes[..index].iter().filter(|&&byte| byte == b'\n').count()
+    bytes[..index].split(|&byte| byte == b'\n').count()
 }
 
 fn fault(line: usize, problem: impl Into<String>) -> Fault {
@@ -116,7 +120,9 @@ fn fault_of(text: &str, error: &serde_yaml::Error) -> Fault {
     let indent = &written[..written.len() - written.trim_start().len()];
     if found.problem.contains("alias") || found.problem.contains("unknown anchor") {
         found.with("a value that begins with * or & must stand in quotes")
-    } else if indent.contains('\t') || found.problem.contains("cannot start any token") && written.contains('\t') {
+    } else if indent.contains('\t')
+        || found.problem.contains("cannot start any token") && written.contains('\t')
+    {
         found.with("YAML is indented with spaces, not with tabs")
     } else if found.problem.contains("cannot start any token") {
         found.with("a value that begins with a special character must stand in quotes")
@@ -129,9 +135,8 @@ fn fault_of(text: &str, error: &serde_yaml::Error) -> Fault {
 
 /// Two of the parser's errors come without a location.
 fn fault_without_location(text: &str, words: &str) -> Fault {
-    let line_where = |test: &dyn Fn(&str) -> bool| {
-        text.lines().position(test).map_or(1, |index| index + 1)
-    };
+    let line_where =
+        |test: &dyn Fn(&str) -> bool| text.lines().position(test).map_or(1, |index| index + 1);
     if words.contains("more than one document") {
         let first = line_where(&|line| !is_blank(line));
         let line = text
@@ -173,7 +178,9 @@ impl NodeSeed<'_> {
                 self.budget.set(left);
                 Ok(())
             }
-            None => Err(E::custom("the aliases of this document multiply without bound")),
+            None => Err(E::custom(
+                "the aliases of this document multiply without bound",
+            )),
         }
     }
 }
@@ -352,11 +359,23 @@ mod tests {
         let key = |key: &str| Step::Key(key.to_owned());
         assert_eq!(line_of(text, &[key("a")], false), 1);
         assert_eq!(line_of(text, &[key("b")], true), 2);
-        assert_eq!(line_of(text, &[key("b"), Step::Index(0), key("d")], true), 4);
-        assert_eq!(line_of(text, &[key("b"), Step::Index(1), key("c")], false), 7);
-        assert_eq!(line_of(text, &[key("b"), Step::Index(1), key("d")], false), 8);
+        assert_eq!(
+            line_of(text, &[key("b"), Step::Index(0), key("d")], true),
+            4
+        );
+        assert_eq!(
+            line_of(text, &[key("b"), Step::Index(1), key("c")], false),
+            7
+        );
+        assert_eq!(
+            line_of(text, &[key("b"), Step::Index(1), key("d")], false),
+            8
+        );
         // A key that is not there: the mapping that lacks it.
-        assert_eq!(line_of(text, &[key("b"), Step::Index(1), key("e")], false), 7);
+        assert_eq!(
+            line_of(text, &[key("b"), Step::Index(1), key("e")], false),
+            7
+        );
     }
 
     #[test]

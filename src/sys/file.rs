@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::fs::{
     Advice, AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, StatxTimestamp, fadvise, fdatasync,
-    fstatvfs, fsync, ftruncate, open, statx,
+    fstatvfs, fsync, ftruncate, makedev, open, statx,
 };
 
 use crate::types::{ByteRange, Inode, Offset};
@@ -80,6 +80,17 @@ impl FileStat {
             mode: u32::from(raw.stx_mode) & 0o7777,
             uid: raw.stx_uid,
         })
+    }
+}
+
+impl FileStat {
+    /// The device's number as `st_dev` of `stat(2)` has it.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "takes the two halves apart"
+    )]
+    pub fn device_number(&self) -> u64 {
+        makedev((self.device >> 32) as u32, self.device as u32)
     }
 }
 
