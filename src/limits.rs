@@ -48,7 +48,8 @@ pub const HASHING_WAIT: Duration = Duration::from_secs(5);
 pub const MIN_FREE: u64 = 256 * 1024 * 1024;
 /// The original's port, the server's default (`listen_port`).
 pub const LISTEN_PORT: u16 = 10655;
-/// How long a connection may lie idle at the server (`idle_timeout`), the original's value.
+/// How long a connection may lie idle at the server (`idle_timeout`): what Node.js gave the
+/// original.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Files the server keeps open with a live hasher.
 pub const OPEN_FILES: usize = 256;
