@@ -1,3 +1,4 @@
 //! (being built)
 
 pub mod source;
+pub mod plan;

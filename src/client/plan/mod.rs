@@ -1,0 +1,515 @@
+//! What to do next with one file at one destination. Pure: plain values in, one [`Step`] out.
+//!
+//! The effects ([`ship`](super::ship)) carry the step out, put what they learnt into the next
+//! [`View`] and ask again, until the step is [`Step::Idle`]. Nothing is remembered here, so
+//! start-up, steady state and recovery are the same function, and whatever was lost on the way
+//! (an answer, a connection, this process) is found again by asking.
+//!
+//! The words: **C** is what the destination last confirmed ([`View::confirmed`]), **L** what it
+//! vouches for and **S** what lies on its disk ([`Holding`]). The generation rules:
+//!
+//! 1. the local file no longer is what was confirmed (shorter, or other bytes): the generation is
+//!    closed. Judged against the largest C of any destination;
+//! 2. it is, but the destination holds other bytes below C: a conflict there;
+//! 3. both agree on C and the destination has more: equal bytes are adopted, others were written
+//!    by somebody else: the generation is closed, unless another destination has confirmed more
+//!    than was compared, or it happens for the second time in a day: then a conflict there.
+
+mod answer;
+mod course;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use crate::types::{ByteRange, Offset, Prefix, PrefixHash};
+use crate::wire::{Condition, Problem, Tail};
+
+pub use answer::{About, Answer, Asked, Heard, heard};
+pub use course::{After, Course};
+
+/// What one destination holds of a file, as it answered to a HEAD.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Holding {
+    /// L, the vouched length.
+    pub length: Offset,
+    /// H(L); an unverified destination says none.
+    pub hash: Option<PrefixHash>,
+    /// What lies behind L, unvouched.
+    pub tail: Option<Tail>,
+}
+
+impl Holding {
+    /// Of a file that is not there.
+    pub fn nothing() -> Self {
+        Self {
+            length: Offset::ZERO,
+            hash: Some(PrefixHash::of_nothing()),
+            tail: None,
+        }
+    }
+}
+
+/// What is known about the file at the destination.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Remote {
+    /// Nothing since the last failure, or ever: it has to be asked.
+    Unasked,
+    /// It holds what is confirmed; nothing says otherwise.
+    Agreed,
+    /// It answered to a HEAD.
+    Holds(Holding),
+    /// The operator there retired the file (410): delivered, whatever comes.
+    Retired,
+}
+
+impl Remote {
+    /// What is known when a file's turn comes and nothing was heard before: an append is
+    /// conditional, so a recorded C needs no asking, nor does a file that is new to both sides.
+    /// An unverified destination knows no conditions and is asked.
+    pub fn at_first(trust: Trust, confirmed: Option<Prefix>, fresh: bool) -> Self {
+        if trust == Trust::Verified && (confirmed.is_some() || fresh) {
+            Self::Agreed
+        } else {
+            Self::Unasked
+        }
+    }
+}
+
+/// Whether the destination proves what it says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trust {
+    /// It speaks our headers.
+    Verified,
+    /// It never did: no conditions, no digests, no confirms.
+    Unverified,
+}
+
+/// What was found out during this visit, by reading the local file or by asking. Forgotten when
+/// the file makes progress.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Facts {
+    /// Prefixes of the local file, every byte read again for this.
+    pub proven: Vec<Prefix>,
+    /// Prefixes of the local file, hashed from C on.
+    pub continued: Vec<Prefix>,
+    /// The bytes that were recorded around C are no longer there.
+    pub seam_broken: bool,
+    /// What the destination says of a prefix shorter than L (`HEAD ?length=`).
+    pub remote_prefix: Option<Prefix>,
+    /// The prefix that the destination refused to confirm.
+    pub refused: Option<Prefix>,
+    /// The range last sent to an unverified destination, not yet looked after.
+    pub sent: Option<ByteRange>,
+}
+
+impl Facts {
+    fn proven(&self, length: Offset) -> Option<PrefixHash> {
+        if length == Offset::ZERO {
+            return Some(PrefixHash::of_nothing());
+        }
+        hash_at(&self.proven, length)
+    }
+
+    fn local(&self, length: Offset) -> Option<PrefixHash> {
+        let continued = || hash_at(&self.continued, length);
+        self.proven(length).or_else(continued)
+    }
+}
+
+fn hash_at(prefixes: &[Prefix], length: Offset) -> Option<PrefixHash> {
+    let known = prefixes.iter().find(|prefix| prefix.length == length);
+    known.map(|prefix| prefix.hash)
+}
+
+/// All that a decision depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// Whether the destination is verified.
+    pub trust: Trust,
+    /// The local file's size now.
+    pub size: Offset,
+    /// C and H(C); `None` when this destination never confirmed anything of the file.
+    pub confirmed: Option<Prefix>,
+    /// The largest C of any other destination.
+    pub elsewhere: Option<Prefix>,
+    /// What is known about the destination's side.
+    pub remote: Remote,
+    /// What was found out on the way.
+    pub facts: &'a Facts,
+    /// This destination's word has closed a generation of this inode within a day.
+    pub closed_today: bool,
+    /// Most bytes of one append.
+    pub piece: u64,
+}
+
+/// What to do next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Nothing: the destination has all there is.
+    Idle,
+    /// Ask what it holds.
+    Head,
+    /// Ask for its hash of a shorter prefix; the answer becomes [`Facts::remote_prefix`].
+    HeadPrefix(Offset),
+    /// Read the local file again from its first byte and hash it at these lengths, ascending, into
+    /// [`Facts::proven`].
+    Prove(Vec<Offset>),
+    /// Hash the local file on from C up to this length, into [`Facts::continued`].
+    Hash(Offset),
+    /// It holds more of ours than was recorded: this is C now. No request.
+    Adopt(Prefix),
+    /// It lost bytes, and what it still has is ours: this is C now, the rest is sent again.
+    Restore(Prefix),
+    /// Send these bytes behind `base`.
+    Append {
+        /// The prefix before the range.
+        base: Prefix,
+        /// What to send.
+        range: ByteRange,
+        /// The condition; none for an unverified destination, which gets no digest either.
+        condition: Option<Condition>,
+    },
+    /// Ask whether it durably holds exactly this.
+    Confirm(Prefix),
+    /// Close the generation; the inode gets a new id and is delivered from 0.
+    Supersede(Closed),
+    /// Leave the file in error here and ask again later.
+    Fail(FileError),
+    /// The destination replaces or loses what it was given: it gets no more.
+    Stop(StopReason),
+}
+
+/// Why a generation ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Closed {
+    /// The local file is shorter than what was confirmed.
+    Shrunk,
+    /// The local file's confirmed bytes are others now.
+    Rewritten,
+    /// Somebody else wrote behind the confirmed bytes at the destination.
+    OtherWriter,
+    /// Nothing was confirmed anywhere, and other content lies under the name.
+    NameTaken,
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shrunk => "the local file is shorter than what was delivered",
+            Self::Rewritten => "the local file's delivered bytes have changed",
+            Self::OtherWriter => "another writer's bytes follow ours at the destination",
+            Self::NameTaken => "the destination has other content under this name",
+        })
+    }
+}
+
+/// Why a file is in error at a destination. It is asked for again every
+/// [`ERROR_RETRY`](crate::limits::ERROR_RETRY).
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum FileError {
+    /// Rule 2.
+    #[error("conflict: the destination's first {at} bytes differ from ours")]
+    Differs {
+        /// The compared length.
+        at: Offset,
+    },
+    /// Rule 3, with other destinations that confirmed more, or for the second time in a day.
+    #[error("conflict: another writer's bytes lie within the destination's first {at} bytes")]
+    OtherWriter {
+        /// The compared length.
+        at: Offset,
+    },
+    /// An unverified destination has more than we have, or more than we sent.
+    #[error("conflict: the destination has {theirs} bytes, more than the {ours} of ours")]
+    Longer {
+        /// Its length.
+        theirs: Offset,
+        /// Ours.
+        ours: Offset,
+    },
+    /// The destination says so of itself.
+    #[error("diverged: the destination's bytes differ from its own index")]
+    Diverged,
+    /// It refused, and asking again the same way will not help.
+    #[error("refused with status {status}{}", token(*.problem))]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// Its token, if it sent one.
+        problem: Option<Problem>,
+    },
+    /// Several requests in a row brought the file nowhere.
+    #[error("no progress: {0}")]
+    Stuck(String),
+    /// The answer contradicts itself or the protocol.
+    #[error("the destination's answer makes no sense: {0}")]
+    Nonsense(&'static str),
+    /// The local copy could not be read.
+    #[error("cannot read the local copy: {0}")]
+    Unreadable(String),
+}
+
+fn token(problem: Option<Problem>) -> String {
+    problem.map_or_else(String::new, |problem| format!(" `{problem}`"))
+}
+
+/// Why a destination gets no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StopReason {
+    /// An unverified destination has less than it had.
+    Loses {
+        /// What it had.
+        had: Offset,
+        /// What it has.
+        has: Offset,
+    },
+    /// Two servers answer under one URL.
+    TwoServers,
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loses { had, has } => write!(
+                f,
+                "it replaces or loses what it is given: a file had {had} bytes there and has {has}"
+            ),
+            Self::TwoServers => f.write_str("two servers answer under this URL in turn"),
+        }
+    }
+}
+
+/// Decides; see the module.
+pub fn next(view: &View) -> Step {
+    if let Some(why) = view.local_change() {
+        return Step::Supersede(why);
+    }
+    match (view.remote, view.trust) {
+        (Remote::Retired, _) => Step::Idle,
+        (Remote::Unasked, Trust::Verified) => Step::Head,
+        (Remote::Unasked, Trust::Unverified) => view.unverified_unasked(),
+        (Remote::Agreed, _) => view.forward(),
+        (Remote::Holds(holding), Trust::Verified) => view.compare(&holding),
+        (Remote::Holds(holding), Trust::Unverified) => view.unverified(&holding),
+    }
+}
+
+impl View<'_> {
+    /// C, or the empty prefix.
+    fn base(&self) -> Prefix {
+        self.confirmed.unwrap_or_else(Prefix::empty)
+    }
+
+    /// The largest C of all destinations.
+    fn largest(&self) -> Prefix {
+        let elsewhere = self.elsewhere.unwrap_or_else(Prefix::empty);
+        if elsewhere.length > self.base().length {
+            elsewhere
+        } else {
+            self.base()
+        }
+    }
+
+    /// H of the local file's first `length` bytes, if it is known. What C says counts only where
+    /// the file was not found to have changed, which rule 1 has seen to.
+    fn local(&self, length: Offset) -> Option<PrefixHash> {
+        let recorded = || (length == self.base().length).then(|| self.base().hash);
+        self.facts.local(length).or_else(recorded)
+    }
+
+    /// Rule 1.
+    fn local_change(&self) -> Option<Closed> {
+        let largest = self.largest();
+        if self.size < largest.length {
+            return Some(Closed::Shrunk);
+        }
+        let other_hash = self
+            .facts
+            .local(largest.length)
+            .is_some_and(|hash| hash != largest.hash);
+        let changed = other_hash || (self.facts.seam_broken && largest.length > Offset::ZERO);
+        changed.then_some(Closed::Rewritten)
+    }
+
+    /// Whether the local file was read again and still hashes to the largest C; if not, how to
+    /// find out. `also` is hashed on the way.
+    fn proof(&self, also: Option<Offset>) -> Option<Step> {
+        let largest = self.largest().length;
+        let mut lengths: Vec<_> = also.into_iter().chain([largest]).collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        let known = |length: &Offset| self.facts.proven(*length).is_some();
+        (!lengths.iter().all(known)).then_some(Step::Prove(lengths))
+    }
+
+    /// Nothing stands in the way: send what is behind C.
+    fn forward(&self) -> Step {
+        let base = self.base();
+        if self.size > base.length {
+            return self.append(base);
+        }
+        match self.confirmed {
+            Some(_) => Step::Idle,
+            None if self.trust == Trust::Unverified => Step::Adopt(base),
+            None => Step::Confirm(base),
+        }
+    }
+
+    fn append(&self, base: Prefix) -> Step {
+        let end = base.length.plus(self.piece.max(1)).unwrap_or(Offset::MAX);
+        let Some(range) = ByteRange::new(base.length, end.min(self.size)) else {
+            return Step::Idle;
+        };
+        let condition = match (self.trust, base.length) {
+            (Trust::Unverified, _) => None,
+            (Trust::Verified, Offset::ZERO) => Some(Condition::Nothing),
+            (Trust::Verified, _) => Some(Condition::Prefix(base.hash)),
+        };
+        Step::Append {
+            base,
+            range,
+            condition,
+        }
+    }
+
+    /// A verified destination said what it holds.
+    fn compare(&self, holding: &Holding) -> Step {
+        let base = self.base();
+        let Some(theirs) = holding.hash else {
+            return Step::Fail(FileError::Nonsense("a length without its hash"));
+        };
+        if holding.length < base.length {
+            return self.less(holding.length, theirs);
+        }
+        if holding.length > base.length {
+            return self.more(holding.length, theirs);
+        }
+        if theirs == base.hash {
+            return self.tail(holding.tail);
+        }
+        self.proof(None)
+            .unwrap_or(Step::Fail(FileError::Differs { at: holding.length }))
+    }
+
+    /// L < C: was the server restored from a backup? If its files are newer than its index, the
+    /// bytes are there all the same, and a confirm finds them.
+    fn less(&self, length: Offset, theirs: PrefixHash) -> Step {
+        if self.facts.refused != Some(self.base()) {
+            return Step::Confirm(self.base());
+        }
+        if let Some(hash) = self.proof(Some(length)) {
+            return hash;
+        }
+        if self.facts.local(length) == Some(theirs) {
+            return Step::Restore(Prefix {
+                length,
+                hash: theirs,
+            });
+        }
+        Step::Fail(FileError::Differs { at: length })
+    }
+
+    /// L > C: ours, or another writer's? Rule 3.
+    fn more(&self, length: Offset, theirs: PrefixHash) -> Step {
+        let common = length.min(self.size);
+        let theirs = if length <= self.size {
+            theirs
+        } else if common == Offset::ZERO {
+            PrefixHash::of_nothing()
+        } else {
+            match self.facts.remote_prefix {
+                Some(prefix) if prefix.length == common => prefix.hash,
+                _ => return Step::HeadPrefix(common),
+            }
+        };
+        let Some(ours) = self.local(common) else {
+            return Step::Hash(common);
+        };
+        if ours == theirs {
+            let prefix = Prefix {
+                length: common,
+                hash: ours,
+            };
+            return match self.confirmed {
+                Some(confirmed) if confirmed.length == common => Step::Idle,
+                _ => Step::Adopt(prefix),
+            };
+        }
+        self.proof(None)
+            .unwrap_or_else(|| self.other_writer(common))
+    }
+
+    fn other_writer(&self, compared: Offset) -> Step {
+        let elsewhere = self.elsewhere.map_or(Offset::ZERO, |prefix| prefix.length);
+        let nothing_here = self.base().length == Offset::ZERO;
+        let others_hold_it = elsewhere > compared || (nothing_here && elsewhere > Offset::ZERO);
+        if others_hold_it || self.closed_today {
+            Step::Fail(FileError::OtherWriter { at: compared })
+        } else if nothing_here {
+            Step::Supersede(Closed::NameTaken)
+        } else {
+            Step::Supersede(Closed::OtherWriter)
+        }
+    }
+
+    /// L = C and equal. Bytes behind it that are ours already need not be sent again.
+    fn tail(&self, tail: Option<Tail>) -> Step {
+        let base = self.base();
+        let Some(tail) = tail.filter(|tail| tail.size > base.length) else {
+            return self.forward();
+        };
+        let size = tail.size.min(self.size);
+        if size == base.length {
+            return self.forward();
+        }
+        let Some(hash) = self.local(size) else {
+            return Step::Hash(size);
+        };
+        let ours = Prefix { length: size, hash };
+        let known = tail.hash.filter(|_| tail.size <= self.size);
+        match known {
+            Some(theirs) if theirs != hash => self.forward(),
+            // With a byte behind it, the append itself proves the tail.
+            Some(_) if size < self.size && self.facts.refused.is_none() => self.append(ours),
+            _ if self.facts.refused == Some(ours) => self.forward(),
+            _ => Step::Confirm(ours),
+        }
+    }
+
+    fn unverified_unasked(&self) -> Step {
+        match self.confirmed {
+            Some(confirmed) if confirmed.length == self.size => Step::Idle,
+            None if self.size == Offset::ZERO => Step::Adopt(Prefix::empty()),
+            _ => Step::Head,
+        }
+    }
+
+    /// An unverified destination said how long its file is.
+    fn unverified(&self, holding: &Holding) -> Step {
+        let base = self.base();
+        let length = holding.length;
+        if length < base.length {
+            return Step::Stop(StopReason::Loses {
+                had: base.length,
+                has: length,
+            });
+        }
+        let ours = self.facts.sent.map_or(self.size, ByteRange::end);
+        if length > ours.min(self.size) {
+            return Step::Fail(FileError::Longer {
+                theirs: length,
+                ours,
+            });
+        }
+        if length == base.length {
+            return self.forward();
+        }
+        match self.local(length) {
+            Some(hash) => Step::Adopt(Prefix { length, hash }),
+            None => Step::Hash(length),
+        }
+    }
+}

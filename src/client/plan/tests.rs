@@ -1,0 +1,553 @@
+//! The rows of the design's tables, one by one.
+
+use super::*;
+
+fn offset(bytes: u64) -> Offset {
+    Offset::new(bytes).unwrap()
+}
+
+/// The local file of these tests: `length` bytes that differ at every place.
+fn file(length: u64) -> Vec<u8> {
+    (0..length)
+        .map(|at| u8::try_from((at * 7 + at / 256) % 253).unwrap())
+        .collect()
+}
+
+/// The prefix of `length` bytes of our file.
+fn ours(length: u64) -> Prefix {
+    Prefix {
+        length: offset(length),
+        hash: PrefixHash(*blake3::hash(&file(length)).as_bytes()),
+    }
+}
+
+/// A hash that is none of ours.
+fn other(length: u64) -> Prefix {
+    Prefix {
+        length: offset(length),
+        hash: PrefixHash([7; 32]),
+    }
+}
+
+fn holds(prefix: Prefix, tail: Option<(u64, Option<PrefixHash>)>) -> Remote {
+    Remote::Holds(Holding {
+        length: prefix.length,
+        hash: Some(prefix.hash),
+        tail: tail.map(|(size, hash)| Tail {
+            size: offset(size),
+            hash,
+        }),
+    })
+}
+
+/// A verified destination and a local file of `size` bytes.
+struct Case {
+    trust: Trust,
+    size: u64,
+    confirmed: Option<Prefix>,
+    elsewhere: Option<Prefix>,
+    remote: Remote,
+    facts: Facts,
+    closed_today: bool,
+}
+
+fn case(size: u64, confirmed: Option<u64>, remote: Remote) -> Case {
+    Case {
+        trust: Trust::Verified,
+        size,
+        confirmed: confirmed.map(ours),
+        elsewhere: None,
+        remote,
+        facts: Facts::default(),
+        closed_today: false,
+    }
+}
+
+impl Case {
+    fn elsewhere(mut self, length: u64) -> Self {
+        self.elsewhere = Some(ours(length));
+        self
+    }
+    fn unverified(mut self) -> Self {
+        self.trust = Trust::Unverified;
+        self
+    }
+    fn proven(mut self, prefixes: &[Prefix]) -> Self {
+        self.facts.proven = prefixes.to_vec();
+        self
+    }
+    fn continued(mut self, length: u64) -> Self {
+        self.facts.continued = vec![ours(length)];
+        self
+    }
+    fn refused(mut self, length: u64) -> Self {
+        self.facts.refused = Some(ours(length));
+        self
+    }
+    fn sent(mut self, from: u64, to: u64) -> Self {
+        self.facts.sent = ByteRange::new(offset(from), offset(to));
+        self
+    }
+    fn closed_today(mut self) -> Self {
+        self.closed_today = true;
+        self
+    }
+    #[track_caller]
+    fn gives(&self, step: impl Into<Step>) {
+        let view = View {
+            trust: self.trust,
+            size: offset(self.size),
+            confirmed: self.confirmed,
+            elsewhere: self.elsewhere,
+            remote: self.remote,
+            facts: &self.facts,
+            closed_today: self.closed_today,
+            piece: 50,
+        };
+        assert_eq!(next(&view), step.into());
+    }
+}
+
+fn append(base: u64, end: u64) -> Step {
+    let condition = match base {
+        0 => Condition::Nothing,
+        _ => Condition::Prefix(ours(base).hash),
+    };
+    Step::Append {
+        base: ours(base),
+        range: ByteRange::new(offset(base), offset(end)).unwrap(),
+        condition: Some(condition),
+    }
+}
+
+fn append_bare(base: u64, end: u64) -> Step {
+    Step::Append {
+        base: ours(base),
+        range: ByteRange::new(offset(base), offset(end)).unwrap(),
+        condition: None,
+    }
+}
+
+#[test]
+fn steady_state_needs_no_asking() {
+    case(100, Some(100), Remote::Agreed).gives(Step::Idle);
+    case(130, Some(100), Remote::Agreed).gives(append(100, 130));
+    case(300, Some(100), Remote::Agreed).gives(append(100, 150));
+    case(30, None, Remote::Agreed).gives(append(0, 30));
+    case(0, None, Remote::Agreed).gives(Step::Confirm(Prefix::empty()));
+    case(0, Some(0), Remote::Agreed).gives(Step::Idle);
+    case(100, None, Remote::Unasked).gives(Step::Head);
+    case(100, Some(100), Remote::Retired).gives(Step::Idle);
+    case(200, Some(100), Remote::Retired).gives(Step::Idle);
+}
+
+#[test]
+fn only_new_or_recorded_files_at_verified_destinations_go_unasked() {
+    let first = Remote::at_first;
+    assert_eq!(first(Trust::Verified, None, true), Remote::Agreed);
+    assert_eq!(first(Trust::Verified, Some(ours(1)), false), Remote::Agreed);
+    assert_eq!(first(Trust::Verified, None, false), Remote::Unasked);
+    assert_eq!(first(Trust::Unverified, None, true), Remote::Unasked);
+    assert_eq!(
+        first(Trust::Unverified, Some(ours(1)), true),
+        Remote::Unasked
+    );
+}
+
+#[test]
+fn equal_lengths_are_compared_by_hash() {
+    case(130, Some(100), holds(ours(100), None)).gives(append(100, 130));
+    let differs = || case(130, Some(100), holds(other(100), None));
+    differs().gives(Step::Prove(vec![offset(100)]));
+    differs()
+        .proven(&[ours(100)])
+        .gives(Step::Fail(FileError::Differs { at: offset(100) }));
+    // The local file is what changed: rule 1 before rule 2.
+    differs()
+        .proven(&[other(100)])
+        .gives(Step::Supersede(Closed::Rewritten));
+}
+
+#[test]
+fn rule_1_is_judged_against_the_largest_confirmation() {
+    case(99, Some(100), Remote::Agreed).gives(Step::Supersede(Closed::Shrunk));
+    case(99, None, Remote::Agreed)
+        .elsewhere(100)
+        .gives(Step::Supersede(Closed::Shrunk));
+    case(99, Some(10), Remote::Agreed)
+        .elsewhere(100)
+        .gives(Step::Supersede(Closed::Shrunk));
+    let mut broken = case(200, Some(10), Remote::Agreed).elsewhere(100);
+    broken.facts.seam_broken = true;
+    broken.gives(Step::Supersede(Closed::Rewritten));
+    // Nothing was confirmed anywhere: there is nothing that could have changed.
+    let mut unconfirmed = case(20, None, Remote::Agreed);
+    unconfirmed.facts.seam_broken = true;
+    unconfirmed.gives(append(0, 20));
+    // Even a retired file's change is a change of the generation.
+    case(99, Some(100), Remote::Retired).gives(Step::Supersede(Closed::Shrunk));
+    // The proof covers the largest, though this destination has less.
+    case(200, Some(10), holds(other(10), None))
+        .elsewhere(100)
+        .gives(Step::Prove(vec![offset(100)]));
+}
+
+#[test]
+fn less_than_confirmed_is_confirmed_first_then_sent_again() {
+    let restored = |prefix| case(200, Some(100), holds(prefix, None));
+    restored(ours(40)).gives(Step::Confirm(ours(100)));
+    restored(ours(40))
+        .refused(100)
+        .gives(Step::Prove(vec![offset(40), offset(100)]));
+    restored(ours(40))
+        .refused(100)
+        .proven(&[ours(40), ours(100)])
+        .gives(Step::Restore(ours(40)));
+    restored(other(40))
+        .refused(100)
+        .proven(&[ours(40), ours(100)])
+        .gives(Step::Fail(FileError::Differs { at: offset(40) }));
+    restored(ours(40))
+        .refused(100)
+        .proven(&[ours(40), other(100)])
+        .gives(Step::Supersede(Closed::Rewritten));
+    // A hash that went on from C proves nothing about the bytes before C.
+    case(200, Some(50), holds(ours(40), None))
+        .elsewhere(100)
+        .refused(50)
+        .continued(100)
+        .gives(Step::Prove(vec![offset(40), offset(100)]));
+    restored(Prefix::empty())
+        .refused(100)
+        .proven(&[ours(100)])
+        .gives(Step::Restore(Prefix::empty()));
+}
+
+#[test]
+fn more_than_confirmed_is_adopted_if_it_is_ours() {
+    let more = || case(200, Some(100), holds(ours(150), None));
+    more().gives(Step::Hash(offset(150)));
+    more().continued(150).gives(Step::Adopt(ours(150)));
+    // A rebuilt catalogue: nothing recorded.
+    case(200, None, holds(ours(150), None))
+        .continued(150)
+        .gives(Step::Adopt(ours(150)));
+    case(200, None, holds(Prefix::empty(), None)).gives(append(0, 50));
+}
+
+#[test]
+fn more_than_there_is_locally_is_compared_at_our_end() {
+    let longer = || case(120, Some(100), holds(ours(150), None));
+    longer().gives(Step::HeadPrefix(offset(120)));
+    let mut asked = longer();
+    asked.facts.remote_prefix = Some(ours(120));
+    asked.gives(Step::Hash(offset(120)));
+    let mut asked = asked.continued(120);
+    asked.gives(Step::Adopt(ours(120)));
+    asked.confirmed = Some(ours(120));
+    asked.gives(Step::Idle);
+    // An old answer about a shorter prefix does not do.
+    asked.size = 130;
+    asked.gives(Step::HeadPrefix(offset(130)));
+    // Nothing is a prefix of anything.
+    case(0, None, holds(other(150), None)).gives(Step::Adopt(Prefix::empty()));
+}
+
+#[test]
+fn rule_3_closes_unless_others_hold_more_or_it_happened_today() {
+    let foreign = || {
+        case(200, Some(100), holds(other(150), None))
+            .continued(150)
+            .proven(&[ours(100)])
+    };
+    case(200, Some(100), holds(other(150), None))
+        .continued(150)
+        .gives(Step::Prove(vec![offset(100)]));
+    foreign().gives(Step::Supersede(Closed::OtherWriter));
+    let conflict = Step::Fail(FileError::OtherWriter { at: offset(150) });
+    foreign().closed_today().gives(conflict.clone());
+    foreign()
+        .elsewhere(151)
+        .proven(&[ours(151)])
+        .gives(conflict.clone());
+    foreign()
+        .elsewhere(150)
+        .proven(&[ours(150)])
+        .gives(Step::Supersede(Closed::OtherWriter));
+    // Nothing of ours is there: another name, unless others know the file by this one.
+    let taken = || case(200, None, holds(other(150), None)).continued(150);
+    taken().gives(Step::Supersede(Closed::NameTaken));
+    taken().closed_today().gives(conflict.clone());
+    taken().elsewhere(10).proven(&[ours(10)]).gives(conflict);
+}
+
+#[test]
+fn tails_are_proven_rather_than_sent_again() {
+    let hash = |length| Some(ours(length).hash);
+    let tail = |size, at, hash| case(size, Some(100), holds(ours(100), Some((at, hash))));
+    tail(200, 150, hash(150)).gives(Step::Hash(offset(150)));
+    // A byte follows: the append proves the tail.
+    tail(200, 150, hash(150))
+        .continued(150)
+        .gives(append(150, 200));
+    // The last byte is there already.
+    tail(150, 150, hash(150))
+        .continued(150)
+        .gives(Step::Confirm(ours(150)));
+    // Not ours: the server compares and moves it aside.
+    tail(200, 150, Some(other(150).hash))
+        .continued(150)
+        .gives(append(100, 150));
+    // Of unknown hash, or longer than ours: ask.
+    tail(200, 150, None)
+        .continued(150)
+        .gives(Step::Confirm(ours(150)));
+    tail(120, 150, hash(150))
+        .continued(120)
+        .gives(Step::Confirm(ours(120)));
+    tail(200, 150, None)
+        .continued(150)
+        .refused(150)
+        .gives(append(100, 150));
+    tail(100, 150, hash(150)).gives(Step::Idle);
+}
+
+#[test]
+fn unverified_destinations_are_only_counted() {
+    let counted = |length| {
+        Remote::Holds(Holding {
+            length: offset(length),
+            hash: None,
+            tail: None,
+        })
+    };
+    let bare = |size, confirmed, remote| case(size, confirmed, remote).unverified();
+    bare(0, None, Remote::Unasked).gives(Step::Adopt(Prefix::empty()));
+    bare(0, Some(0), Remote::Unasked).gives(Step::Idle);
+    bare(100, Some(100), Remote::Unasked).gives(Step::Idle);
+    bare(100, None, Remote::Unasked).gives(Step::Head);
+    bare(200, Some(100), Remote::Unasked).gives(Step::Head);
+    bare(30, None, counted(0)).gives(append_bare(0, 30));
+    bare(130, Some(100), counted(100)).gives(append_bare(100, 130));
+    // Half of the file is there already.
+    bare(100, None, counted(50)).gives(Step::Hash(offset(50)));
+    bare(100, None, counted(50))
+        .continued(50)
+        .gives(Step::Adopt(ours(50)));
+    // After a PUT of 100..150: below, within, at its end, above.
+    let after = |length| bare(200, Some(100), counted(length)).sent(100, 150);
+    after(99).gives(Step::Stop(StopReason::Loses {
+        had: offset(100),
+        has: offset(99),
+    }));
+    after(100).gives(append_bare(100, 150));
+    after(120).continued(120).gives(Step::Adopt(ours(120)));
+    after(150).continued(150).gives(Step::Adopt(ours(150)));
+    after(151).gives(Step::Fail(FileError::Longer {
+        theirs: offset(151),
+        ours: offset(150),
+    }));
+    bare(100, None, counted(101)).gives(Step::Fail(FileError::Longer {
+        theirs: offset(101),
+        ours: offset(100),
+    }));
+}
+
+fn answer(status: u16) -> Answer {
+    Answer {
+        status,
+        problem: None,
+        about: None,
+        content_length: None,
+        tag: None,
+        retry_after: None,
+    }
+}
+
+fn about(status: u16, prefix: Prefix) -> Answer {
+    Answer {
+        about: Some(About {
+            length: prefix.length,
+            tail: None,
+        }),
+        tag: Some(prefix.hash),
+        ..answer(status)
+    }
+}
+
+fn problem(problem: Problem) -> Answer {
+    Answer {
+        problem: Some(problem),
+        ..answer(problem.status())
+    }
+}
+
+fn asked_append(from: u64, to: u64) -> Asked {
+    Asked::Append {
+        range: ByteRange::new(offset(from), offset(to)).unwrap(),
+        end: ours(to).hash,
+    }
+}
+
+#[test]
+fn an_append_is_believed_when_the_prefix_is_ours() {
+    let hear = |answer: Answer| heard(Trust::Verified, &asked_append(100, 150), &answer);
+    assert_eq!(
+        hear(about(204, ours(150))),
+        Heard::Confirmed(ours(150), Remote::Agreed)
+    );
+    assert_eq!(
+        hear(about(201, ours(150))),
+        Heard::Confirmed(ours(150), Remote::Agreed)
+    );
+    // A range that was there already: what stands before it is not proven.
+    assert_eq!(
+        hear(about(204, other(160))),
+        Heard::Told(holds(other(160), None))
+    );
+    assert_eq!(
+        hear(about(204, other(150))),
+        Heard::Told(holds(other(150), None))
+    );
+    for lie in [about(204, ours(149)), answer(200)] {
+        assert!(matches!(hear(lie), Heard::Failed(FileError::Nonsense(_))));
+    }
+}
+
+#[test]
+fn refusals_lead_to_a_head_and_never_to_a_conclusion() {
+    let hear = |answer: Answer| heard(Trust::Verified, &asked_append(100, 150), &answer);
+    for token in [
+        Problem::Condition,
+        Problem::Gap,
+        Problem::Shrunk,
+        Problem::Differs,
+        Problem::Range,
+        Problem::Digest,
+    ] {
+        assert!(matches!(hear(problem(token)), Heard::Refused(_)), "{token}");
+    }
+    for token in [Problem::Busy, Problem::Hashing] {
+        assert_eq!(hear(problem(token)), Heard::Wait(None), "{token}");
+    }
+    for token in [Problem::Full, Problem::Store] {
+        assert!(
+            matches!(hear(problem(token)), Heard::Pause(None, _)),
+            "{token}"
+        );
+    }
+    for token in [
+        Problem::Path,
+        Problem::Forbidden,
+        Problem::TooLarge,
+        Problem::Unconditional,
+    ] {
+        assert!(matches!(hear(problem(token)), Heard::Failed(_)), "{token}");
+    }
+    assert_eq!(
+        hear(problem(Problem::Diverged)),
+        Heard::Failed(FileError::Diverged)
+    );
+    assert_eq!(
+        hear(problem(Problem::Retired)),
+        Heard::Told(Remote::Retired)
+    );
+    for status in [301, 400, 401, 403, 404, 405, 413, 500, 501] {
+        assert!(matches!(hear(answer(status)), Heard::Failed(_)), "{status}");
+    }
+    for status in [408, 429, 502, 503, 504, 507] {
+        assert!(matches!(hear(answer(status)), Heard::Pause(..)), "{status}");
+    }
+}
+
+#[test]
+fn heads_and_confirms_say_what_is_held() {
+    let hear = |asked: Asked, answer: Answer| heard(Trust::Verified, &asked, &answer);
+    assert_eq!(
+        hear(Asked::Head, about(200, ours(5))),
+        Heard::Told(holds(ours(5), None))
+    );
+    assert_eq!(
+        hear(Asked::Head, answer(404)),
+        Heard::Told(holds(Prefix::empty(), None))
+    );
+    let confirm = Asked::Confirm(ours(5));
+    assert_eq!(
+        hear(confirm, answer(204)),
+        Heard::Confirmed(ours(5), Remote::Agreed)
+    );
+    for token in [Problem::Condition, Problem::Gap] {
+        assert_eq!(hear(confirm, problem(token)), Heard::NotHeld(ours(5)));
+    }
+    let part = Asked::HeadPrefix(offset(5));
+    let mut told = about(200, ours(9));
+    told.tag = Some(ours(5).hash);
+    told.content_length = Some(offset(5));
+    assert_eq!(hear(part, told.clone()), Heard::ToldPrefix(ours(5)));
+    told.content_length = Some(offset(9));
+    assert!(matches!(hear(part, told), Heard::Failed(_)));
+}
+
+#[test]
+fn an_unverified_answer_is_a_length_and_nothing_else() {
+    let hear = |asked: Asked, answer: Answer| heard(Trust::Unverified, &asked, &answer);
+    // Whoever sends our tokens without our store header is not us.
+    assert!(matches!(
+        hear(asked_append(0, 5), problem(Problem::Retired)),
+        Heard::Failed(_)
+    ));
+    assert_eq!(hear(asked_append(0, 5), answer(204)), Heard::Look);
+    let length = |content_length| Answer {
+        content_length,
+        ..answer(200)
+    };
+    for (told, expected) in [(None, 0), (Some(offset(7)), 7)] {
+        let Heard::Told(Remote::Holds(holding)) = hear(Asked::Head, length(told)) else {
+            panic!("no length");
+        };
+        assert_eq!((holding.length, holding.hash), (offset(expected), None));
+    }
+}
+
+#[test]
+fn the_third_request_in_vain_is_an_error() {
+    let mut course = Course::new(Remote::Agreed);
+    let asked = asked_append(100, 150);
+    let refuse = || Heard::Refused("status 412".to_owned());
+    for _ in 0..2 {
+        let after = course.hear(&asked, refuse(), Some(ours(100)));
+        assert_eq!(after, After::Again);
+        assert_eq!(course.remote, Remote::Unasked);
+    }
+    assert!(matches!(
+        course.hear(&asked, refuse(), Some(ours(100))),
+        After::Fail(FileError::Stuck(_))
+    ));
+    // Progress starts the count anew.
+    for _ in 0..2 {
+        course.hear(&asked, refuse(), Some(ours(100)));
+    }
+    course.moved(ours(150), Some(ours(100)));
+    let after = course.hear(&asked, refuse(), Some(ours(150)));
+    assert_eq!(after, After::Again);
+}
+
+#[test]
+fn an_unverified_destination_that_keeps_nothing_is_an_error_of_the_file() {
+    let mut course = Course::new(Remote::Unasked);
+    let unchanged = || {
+        Heard::Told(Remote::Holds(Holding {
+            length: offset(100),
+            hash: None,
+            tail: None,
+        }))
+    };
+    let confirmed = Some(ours(100));
+    for round in 1..=3 {
+        let after = course.hear(&asked_append(100, 150), Heard::Look, confirmed);
+        assert_eq!((after, course.remote), (After::Again, Remote::Unasked));
+        let after = course.hear(&Asked::Head, unchanged(), confirmed);
+        let failed = matches!(after, After::Fail(FileError::Stuck(_)));
+        assert_eq!(failed, round == 3, "round {round}");
+    }
+}
