@@ -4,6 +4,7 @@
 //! number of commits, the boot that made them and the store they are in let a client tell a
 //! restart from a restore.
 
+mod boots;
 mod history;
 mod rows;
 
@@ -15,6 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use redb::{ReadTransaction, WriteTransaction};
 
+use self::boots::Boots;
 pub(crate) use self::rows::{BOOTS, FILES, HISTORY};
 pub use self::rows::{BootRow, Footprint, HistoryRow, ServerFile, ServerState};
 use self::rows::{COUNTERS, COUNTERS_KEY, Counters, STORE, STORE_KEY};
@@ -61,7 +63,10 @@ pub struct ServerIndex {
     boot: BootId,
     /// Newest commit, for those who do not want to wait for one under way.
     number: AtomicU64,
+    /// The newest commit in which a file was found regressed or changed.
+    suspected: AtomicU64,
     next_file: AtomicU64,
+    boots: Boots,
     /// Held through each commit.
     writer: Mutex<Log>,
 }
@@ -102,11 +107,14 @@ impl ServerIndex {
             put_counters(transaction, &counters)?;
             Ok((store, counters))
         })?;
+        let boots = engine.read(|transaction| Boots::load(transaction, boot))?;
         Ok(Self {
             engine,
             store,
             boot,
+            boots,
             number: AtomicU64::new(counters.number.0),
+            suspected: AtomicU64::new(counters.suspected.0),
             next_file: AtomicU64::new(counters.next_file.0),
             writer: Mutex::default(),
         })
@@ -169,34 +177,23 @@ impl ServerIndex {
             .engine
             .write(|transaction| apply(transaction, changes, &mut log));
         match &result {
-            Ok(number) => self.number.store(number.0, Ordering::Release),
+            Ok(counters) => self.publish(counters),
             Err(_) => log.forget(),
         }
-        result
+        result.map(|counters| counters.number)
     }
 
     /// Whether nothing that `seen` speaks of can have been lost, nor changed since it was looked
     /// at: its boot is known here and reached that number, and no file was found regressed or
-    /// changed in a later commit.
-    pub fn kept(&self, seen: &Seen) -> Result<bool, IndexError> {
-        self.engine.read(|transaction| {
-            let boots = BOOTS.read(transaction)?;
-            let Some(boot) = boots.get(&seen.boot)? else {
-                return Ok(false);
-            };
-            let counters = COUNTERS
-                .read(transaction)?
-                .get(&COUNTERS_KEY.to_owned())?
-                .ok_or_else(no_counters)?;
-            let mut end = counters.number.0;
-            boots.visit(Bound::Unbounded, |_, other| {
-                if other.first > boot.first {
-                    end = end.min(other.first.0 - 1);
-                }
-                Ok(true)
-            })?;
-            Ok(seen.highest.0 <= end && counters.suspected <= seen.swept)
-        })
+    /// changed in a later commit than `swept`.
+    pub fn kept(&self, seen: &Seen) -> bool {
+        let end = if seen.boot == self.boot {
+            Some(self.number())
+        } else {
+            self.boots.end(seen.boot)
+        };
+        let suspected = CommitNumber(self.suspected.load(Ordering::Acquire));
+        end.is_some_and(|end| seen.highest <= end) && suspected <= seen.swept
     }
 
     /// Every length of `path` that is on record, oldest first, the present one included.
@@ -258,8 +255,15 @@ impl ServerIndex {
                 .get(&COUNTERS_KEY.to_owned())?
                 .ok_or_else(no_counters)
         })?;
-        self.number.store(counters.number.0, Ordering::Release);
+        self.publish(&counters);
         Ok(())
+    }
+
+    fn publish(&self, counters: &Counters) {
+        // In this order: who sees the number sees the suspicion that came with it.
+        self.suspected
+            .store(counters.suspected.0, Ordering::Release);
+        self.number.store(counters.number.0, Ordering::Release);
     }
 
     fn lock(&self) -> MutexGuard<'_, Log> {
@@ -272,7 +276,7 @@ fn apply(
     transaction: &WriteTransaction,
     changes: &[ServerChange],
     log: &mut Log,
-) -> Result<CommitNumber, Problem> {
+) -> Result<Counters, Problem> {
     let mut counters = counters(transaction)?;
     counters.number.0 += 1;
     let mut suspect = false;
@@ -303,7 +307,7 @@ fn apply(
     });
     log.append(transaction, events)?;
     put_counters(transaction, &counters)?;
-    Ok(counters.number)
+    Ok(counters)
 }
 
 /// Whether clients have to look at a file that changed like this.
