@@ -445,7 +445,7 @@ impl fmt::Display for Shown<'_> {
 }
 
 /// Characters that reorder what a terminal shows (Unicode UAX #9).
-fn is_bidi_control(character: char) -> bool {
+pub(crate) fn is_bidi_control(character: char) -> bool {
     matches!(character, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 

@@ -6,8 +6,16 @@
 
 mod args;
 mod check;
+mod db;
 mod exit;
+#[allow(dead_code, reason = "for the next subcommands")]
+mod load;
+#[allow(dead_code, reason = "for the next subcommands")]
+mod logging;
 mod out;
+#[allow(dead_code, reason = "for the next subcommands")]
+mod sync;
+mod table;
 
 use std::process::ExitCode;
 
@@ -47,7 +55,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Server(_) => Err(unavailable("server")),
         Command::Sync(args) if args.base.is_some() => Err(unavailable("sync -b")),
         Command::Sync(_) => Err(unavailable("sync")),
-        Command::Db(DbCommand::Inspect(_)) => Err(unavailable("db inspect")),
+        Command::Db(DbCommand::Inspect(args)) => db::inspect(&args),
         Command::Db(DbCommand::Rebuild(_)) => Err(unavailable("db rebuild")),
         Command::Db(DbCommand::Check(_)) => Err(unavailable("db check")),
         Command::Db(DbCommand::History(_)) => Err(unavailable("db history")),

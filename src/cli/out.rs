@@ -1,19 +1,41 @@
 //! Writing to stdout and stderr. A reader that has gone (`shaftlog ... | head`) is no error.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write as _};
 
-/// Writes `text` to stdout. `false` when the reader has gone: stop writing, and exit as if all
-/// had been written.
-pub(super) fn print(text: &str) -> io::Result<bool> {
-    let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
+/// stdout, buffered.
+pub(super) struct Out(BufWriter<StdoutLock<'static>>);
+
+impl Out {
+    /// Takes stdout for this thread.
+    pub(super) fn new() -> Self {
+        Self(BufWriter::new(io::stdout().lock()))
+    }
+
+    /// Writes `text`. `false` when the reader has gone: stop writing, and exit as if all had been
+    /// written.
+    pub(super) fn write(&mut self, text: &str) -> io::Result<bool> {
+        unless_gone(self.0.write_all(text.as_bytes()))
+    }
+
+    /// Writes what is still buffered.
+    pub(super) fn end(mut self) -> io::Result<()> {
+        unless_gone(self.0.flush()).map(|_| ())
+    }
+}
+
+fn unless_gone(result: io::Result<()>) -> io::Result<bool> {
+    match result {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Writes `text` to stdout.
+pub(super) fn print(text: &str) -> io::Result<()> {
+    let mut out = Out::new();
+    out.write(text)?;
+    out.end()
 }
 
 /// Prints an error with its causes, one line, to stderr.

@@ -1,0 +1,59 @@
+//! Reading configurations: the file, and what it asks of this machine.
+
+use std::path::{Path, PathBuf};
+
+use super::args::{CLIENT_CONFIG, SERVER_CONFIG, Target};
+use super::exit::{Exit, Failure};
+use crate::config::{self, ClientSettings, ConfigError, Environment, ServerSettings, Settings};
+use crate::sys;
+
+/// The settings of the client that is to run with `file`. A machine without an id gets one.
+pub(super) fn client(file: &Path) -> Result<ClientSettings, Failure> {
+    config::load_client(file, &Environment::here()).map_err(bad)
+}
+
+/// The settings of the server that is to run with `file`.
+pub(super) fn server(file: &Path) -> Result<ServerSettings, Failure> {
+    config::load_server(file).map_err(bad)
+}
+
+/// The settings in `file`, whosever they are, for looking only: nothing is made.
+pub(super) fn either(file: &Path) -> Result<Settings, Failure> {
+    config::load(file, &Environment::here_untouched()).map_err(bad)
+}
+
+/// The datadirs that a command about databases is about: the one that was named, that of the
+/// configuration that was named, or those of the default configurations that exist.
+pub(super) fn datadirs(target: &Target) -> Result<Vec<PathBuf>, Failure> {
+    if let Some(datadir) = &target.datadir {
+        return Ok(vec![datadir.clone()]);
+    }
+    let files = match &target.config {
+        Some(file) => vec![file.as_path()],
+        None => default_files()?,
+    };
+    let datadir = |file: &Path| {
+        either(file).map(|settings| match settings {
+            Settings::Client(client) => client.datadir,
+            Settings::Server(server) => server.datadir,
+        })
+    };
+    files.into_iter().map(datadir).collect()
+}
+
+fn default_files() -> Result<Vec<&'static Path>, Failure> {
+    let mut files = vec![Path::new(CLIENT_CONFIG), Path::new(SERVER_CONFIG)];
+    files.retain(|file| sys::file::stat_path(file).is_ok());
+    if files.is_empty() {
+        Err(Failure::usage(format!(
+            "neither {CLIENT_CONFIG} nor {SERVER_CONFIG} exists: \
+             name a configuration with -f, or a directory with --datadir"
+        )))
+    } else {
+        Ok(files)
+    }
+}
+
+fn bad(error: ConfigError) -> Failure {
+    Failure::new(Exit::BadConfig, error)
+}

@@ -1,0 +1,4 @@
+//! `shaftlog sync`: deliver what is there now, end when it is durably confirmed.
+
+mod progress;
+mod summary;
