@@ -1,5 +1,6 @@
 //! How far a sync is: bars on a terminal, a quiet line now and then anywhere else.
 
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
@@ -132,11 +133,9 @@ fn line(standing: &Standing, elapsed: Duration) -> String {
         .filter(|rate| *rate > 0)
     {
         let left = standing.bytes.saturating_sub(standing.bytes_done) / rate;
-        line.push_str(&format!(
-            ", {}/s, {} left",
-            HumanBytes(rate),
-            HumanDuration(Duration::from_secs(left))
-        ));
+        let left = HumanDuration(Duration::from_secs(left));
+        // Writing to a String cannot fail.
+        let _ = write!(line, ", {}/s, {left} left", HumanBytes(rate));
     }
     line
 }
