@@ -1,4 +1,6 @@
 //! (being built)
 
-pub mod source;
+pub mod catalogue;
+pub mod dirty;
 pub mod plan;
+pub mod source;

@@ -1,14 +1,13 @@
 //! Reading a source: every byte of a log file that is hashed, compared or sent comes through
 //! [`Source`], and through nothing else.
 
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
 use crate::index::client::Seam;
 use crate::limits::{IO_CHUNK, SEAM_HEAD, SEAM_TAIL};
 use crate::prefix::{BadState, HasherState, PrefixHasher};
-use crate::sys::file::{self, FileStat};
+use crate::sys::file::{self, File, FileStat};
 use crate::types::{FileId, Inode, Offset};
 
 /// One open generation of one inode. Cheap to clone; calls block.

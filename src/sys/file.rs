@@ -1,6 +1,5 @@
 //! Open files: what they are, reading, writing, and making bytes durable.
 
-use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt as _;
@@ -12,6 +11,9 @@ use rustix::fs::{
 };
 
 use crate::types::{ByteRange, Inode, Offset};
+
+/// An open file, for the functions here.
+pub use std::fs::File;
 
 /// What kind of thing a path names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,0 +1,232 @@
+//! What the client knows of its files: compact records in memory, the durable rows behind them.
+//!
+//! Owns the stable names and the links in the datadir. Promises that a file is shown here only
+//! after its link and its row are durable, that a generation once closed stays closed, and that no
+//! two share a name. Progress is visible at once and written in batches ([`Catalogue::flush`]): a
+//! crash loses at most the last of them, which the next HEAD brings back.
+//!
+//! A source is held in one of two ways: by a hard link in the datadir (`Holding::Links`: the
+//! daemon, and `sync` with a datadir), or by an open descriptor for the time of one run
+//! (`Holding::Open`: `sync --to DIR`). Calls that touch the disk block.
+
+mod disk;
+mod generation;
+mod start;
+mod state;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use self::state::{Entry, State};
+use super::dirty::Dirty;
+use super::source::{Source, SourceError};
+use crate::index::client::{ClientChange, ClientFile, ClientIndex, DestinationId, Progress};
+use crate::index::{EventKind, IndexError, NewEvent};
+use crate::sys::clock;
+use crate::sys::dir::{Access, Dir};
+use crate::sys::file::File;
+use crate::types::{FileId, Inode, Offset, StableName};
+
+pub use self::generation::{Closing, GenerationError};
+pub use self::start::{StartError, index_path, open_index};
+
+/// Mode of directories in the datadir of a client, which holds what only its owner may read.
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// One active generation of one inode. Never changes; a source that got another path is shown
+/// anew by the next [`Catalogue::tracked`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tracked {
+    /// Its number.
+    pub id: FileId,
+    /// The name under which it is held and delivered.
+    pub name: StableName,
+    /// Path of the source when it was last seen; empty while no scan has found it.
+    pub source: Vec<u8>,
+    /// Name of the pattern that found it; empty for none.
+    pub pattern: String,
+    /// Its inode.
+    pub inode: Inode,
+    /// 1 for the first life of the inode.
+    pub generation: u32,
+    /// When it was found.
+    pub discovered: Timestamp,
+}
+
+/// How sources are kept from vanishing.
+enum Holding {
+    /// By a link under the stable name below this directory.
+    Links(Dir),
+    /// By descriptors.
+    Open(Mutex<HashMap<FileId, Arc<File>>>),
+}
+
+/// See the module. Any thread may call.
+pub struct Catalogue {
+    index: ClientIndex,
+    holding: Holding,
+    dirty: Arc<Dirty>,
+    /// Configured destinations, with what they are called in messages.
+    destinations: Vec<(DestinationId, String)>,
+    /// First file of which each destination may be new: below it, files are older than it.
+    since: HashMap<DestinationId, FileId>,
+    state: Mutex<State>,
+    /// Held while names are given: by adoption and by the closing of generations.
+    naming: Mutex<()>,
+    /// Held while a batch is on its way: an older one never overtakes a newer.
+    flushing: Mutex<()>,
+}
+
+impl Catalogue {
+    /// Every active file, in no order.
+    pub fn active(&self) -> Vec<FileId> {
+        self.state().files.keys().copied().collect()
+    }
+
+    /// An active file.
+    pub fn tracked(&self, id: FileId) -> Option<Arc<Tracked>> {
+        let state = self.state();
+        state.files.get(&id).map(|entry| Arc::clone(&entry.tracked))
+    }
+
+    /// Opens an active file and makes sure that it is the inode it was.
+    pub fn open(&self, id: FileId) -> Result<Source, SourceError> {
+        let tracked = self.tracked(id).ok_or(SourceError::Unknown(id))?;
+        let file = match &self.holding {
+            Holding::Links(datadir) => {
+                Arc::new(datadir.open_file(tracked.name.as_bytes(), Access::Read)?)
+            }
+            Holding::Open(held) => {
+                let held = lock(held).get(&id).map(Arc::clone);
+                match held {
+                    Some(file) => file,
+                    None => Arc::new(state::reopen(&tracked.source)?),
+                }
+            }
+        };
+        Source::checked(file, tracked.inode)
+    }
+
+    /// The configured destinations, each with its URL.
+    pub fn destinations(&self) -> &[(DestinationId, String)] {
+        &self.destinations
+    }
+
+    /// Whether the file was discovered while this destination was configured: only then nobody
+    /// else can have put it there, and its first append needs no HEAD.
+    pub fn fresh(&self, destination: DestinationId, id: FileId) -> bool {
+        self.since
+            .get(&destination)
+            .is_some_and(|since| id >= *since)
+    }
+
+    /// What a destination has confirmed of an active file; `None` before anything was.
+    pub fn progress(&self, destination: DestinationId, id: FileId) -> Option<Arc<Progress>> {
+        let state = self.state();
+        state.files.get(&id)?.progress(destination).cloned()
+    }
+
+    /// Records what a destination has confirmed: visible at once, durable with the next
+    /// [`flush`](Self::flush). What comes for a closed generation is kept in its row only.
+    pub fn record(&self, destination: DestinationId, id: FileId, progress: Progress) {
+        let progress = Arc::new(progress);
+        let mut state = self.state();
+        if let Some(entry) = state.files.get_mut(&id) {
+            entry.length = entry.length.max(progress.confirmed.length);
+            entry.set_progress(destination, Arc::clone(&progress));
+        }
+        state.unwritten.progress.insert((destination, id), progress);
+    }
+
+    /// The longest prefix that any destination has confirmed of an active file.
+    pub fn largest_confirmed(&self, id: FileId) -> Option<(DestinationId, Arc<Progress>)> {
+        let state = self.state();
+        let largest = state.files.get(&id)?.largest()?;
+        Some((largest.0, Arc::clone(&largest.1)))
+    }
+
+    /// Says that this generation has had this many bytes. To be called when the seam has shown
+    /// that they are its own: what is lost when it is closed is counted by it.
+    pub fn observed(&self, id: FileId, length: Offset) {
+        let mut state = self.state();
+        if let Some(entry) = state.files.get_mut(&id)
+            && length > entry.length
+        {
+            entry.length = length;
+            state.unwritten.lengths.insert(id, length);
+        }
+    }
+
+    /// Records an event about a file, with the next [`flush`](Self::flush).
+    pub fn event(&self, kind: EventKind, name: &StableName, detail: impl Into<String>) {
+        let event = new_event(kind, name, detail);
+        self.state().unwritten.events.push(event);
+    }
+
+    /// Writes what [`record`](Self::record), [`observed`](Self::observed) and
+    /// [`event`](Self::event) have left, in transactions of bounded size. With an error, what was
+    /// not written stays for the next call.
+    pub fn flush(&self) -> Result<(), IndexError> {
+        let _flushing = lock(&self.flushing);
+        loop {
+            let batch = self.state().unwritten.take();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            if let Err(error) = self.commit(&batch.changes()) {
+                self.state().unwritten.put_back(batch);
+                return Err(error);
+            }
+        }
+    }
+
+    /// The rows behind: for what is known of destinations, and for inspection.
+    pub fn index(&self) -> &ClientIndex {
+        &self.index
+    }
+
+    /// Commits, and opens the index anew after an error that asks for it, so that the next attempt
+    /// can succeed.
+    fn commit(&self, changes: &[ClientChange]) -> Result<(), IndexError> {
+        let result = self.index.commit(changes);
+        if result.as_ref().is_err_and(IndexError::needs_reopen)
+            && let Err(error) = self.index.reopen()
+        {
+            tracing::debug!(%error, "the catalogue's database cannot be opened again yet");
+        }
+        result
+    }
+
+    /// Makes a file with a durable row and link known to everybody, in the place of the
+    /// generation before it.
+    fn activate(&self, id: FileId, row: ClientFile, before: Option<FileId>) {
+        let entry = Entry::new(id, row);
+        let mut state = self.state();
+        if let Some(before) = before {
+            state.files.remove(&before);
+        }
+        state.by_inode.insert(entry.tracked.inode, id);
+        state.files.insert(id, entry);
+        drop(state);
+        self.dirty.mark(id);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+fn new_event(kind: EventKind, name: &StableName, detail: impl Into<String>) -> NewEvent {
+    NewEvent {
+        at: clock::now(),
+        kind,
+        subject: name.as_bytes().to_vec(),
+        detail: detail.into(),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,291 @@
+//! Opening the catalogue: rows and links brought together again after whatever ended the last run.
+//!
+//! * A row and its link: active.
+//! * A row whose rename is unfinished: finished, whether or not the link has moved.
+//! * A row without a link: lost if a destination lacks bytes of it, else let go of.
+//! * A link whose row says that it is gone: active again.
+//! * A link without a row: kept as an *orphan*, until the first scan has told its pattern.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::generation::GenerationError;
+use super::state::{Entry, State};
+use super::{Catalogue, Holding, disk, new_event};
+use crate::client::dirty::Dirty;
+use crate::index::client::{ClientChange, ClientFile, ClientIndex, ClientState};
+use crate::index::{EventKind, IndexError, Kind, Problem};
+use crate::limits::PRIVATE_DIR;
+use crate::sys::dir::Dir;
+use crate::types::{FileId, Inode, Shown, StableName};
+
+/// Rows read at once.
+const PAGE: usize = 1024;
+
+/// Why a catalogue could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Links without the database that knows them.
+    #[error(
+        "{} holds files but no database (an upgrade, or a lost one): `shaftlog db rebuild --datadir {}` makes it from the links",
+        Shown(datadir.as_os_str().as_encoded_bytes()),
+        Shown(datadir.as_os_str().as_encoded_bytes())
+    )]
+    NoDatabase {
+        /// The datadir.
+        datadir: PathBuf,
+    },
+    /// The database.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// A rename that a crash had interrupted could not be finished.
+    #[error(transparent)]
+    Rename(#[from] GenerationError),
+    /// The datadir could not be read or written.
+    #[error("{}: {source}", Shown(datadir.as_os_str().as_encoded_bytes()))]
+    Datadir {
+        /// The datadir.
+        datadir: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Where the client's database lies in a datadir.
+pub fn index_path(datadir: &Path) -> PathBuf {
+    datadir.join(PRIVATE_DIR).join(Kind::Client.file_name())
+}
+
+/// Opens the client's database of a locked datadir. Makes an empty one only where there is no data
+/// either.
+pub fn open_index(datadir: &Dir) -> Result<ClientIndex, StartError> {
+    let path = index_path(datadir.path());
+    match ClientIndex::open(&path) {
+        Err(error) if matches!(error.problem, Problem::Missing) => {
+            if disk::has_data(datadir).map_err(|source| at(datadir, source))? {
+                return Err(StartError::NoDatabase {
+                    datadir: datadir.path().to_owned(),
+                });
+            }
+            ClientIndex::create(&path)?;
+            Ok(ClientIndex::open(&path)?)
+        }
+        opened => Ok(opened?),
+    }
+}
+
+fn at(datadir: &Dir, source: io::Error) -> StartError {
+    StartError::Datadir {
+        datadir: datadir.path().to_owned(),
+        source,
+    }
+}
+
+impl Catalogue {
+    /// A catalogue that holds its sources by links in a locked `datadir`; `urls` are the
+    /// configured destinations. Every active file is marked dirty.
+    pub fn with_links(
+        datadir: Dir,
+        index: ClientIndex,
+        urls: &[String],
+        dirty: Arc<Dirty>,
+    ) -> Result<Self, StartError> {
+        let catalogue = Self::new(Holding::Links(datadir), index, urls, dirty)?;
+        let missing = catalogue.load_rows()?;
+        catalogue.find_orphans()?;
+        catalogue.load_progress()?;
+        catalogue.give_up(&missing)?;
+        for id in catalogue.active() {
+            catalogue.dirty.mark(id);
+        }
+        Ok(catalogue)
+    }
+
+    /// A catalogue that holds its sources by open descriptors; `urls` as above.
+    pub fn with_descriptors(
+        index: ClientIndex,
+        urls: &[String],
+        dirty: Arc<Dirty>,
+    ) -> Result<Self, StartError> {
+        Self::new(Holding::Open(Mutex::default()), index, urls, dirty)
+    }
+
+    fn new(
+        holding: Holding,
+        index: ClientIndex,
+        urls: &[String],
+        dirty: Arc<Dirty>,
+    ) -> Result<Self, StartError> {
+        let mut destinations = Vec::new();
+        let mut since = HashMap::new();
+        for url in urls {
+            let (id, row) = index.destination(url)?;
+            destinations.push((id, url.clone()));
+            since.insert(id, row.since);
+        }
+        Ok(Self {
+            index,
+            holding,
+            dirty,
+            destinations,
+            since,
+            state: Mutex::new(State::default()),
+            naming: Mutex::default(),
+            flushing: Mutex::default(),
+        })
+    }
+
+    /// Fills the memory; gives the files whose link is gone.
+    fn load_rows(&self) -> Result<HashSet<FileId>, StartError> {
+        let mut missing = HashSet::new();
+        let mut after = None;
+        loop {
+            let page = self.index.files(after, PAGE)?;
+            let Some((last, _)) = page.last() else {
+                return Ok(missing);
+            };
+            after = Some(*last);
+            for (id, row) in page {
+                if !self.is_held(id, &row)? {
+                    continue;
+                }
+                if !self.shows(&row.name, row.inode)? {
+                    missing.insert(id);
+                }
+                let mut state = self.state();
+                state.by_inode.insert(row.inode, id);
+                state.files.insert(id, Entry::new(id, row));
+            }
+        }
+    }
+
+    /// Whether the row says that there is a link; an unfinished rename is finished first.
+    fn is_held(&self, id: FileId, row: &ClientFile) -> Result<bool, StartError> {
+        match &row.state {
+            ClientState::Active => Ok(true),
+            ClientState::Renaming { from } => {
+                if self.shows(from, row.inode)? || self.shows(&row.name, row.inode)? {
+                    self.move_link(from, &row.name, row.inode)?;
+                    self.commit(&[ClientChange::FinishRename(id)])?;
+                    tracing::info!("{}: finished the rename from {from}", row.name);
+                }
+                Ok(true)
+            }
+            ClientState::Superseded { .. } | ClientState::Lost | ClientState::Released => Ok(false),
+        }
+    }
+
+    fn load_progress(&self) -> Result<(), StartError> {
+        for (destination, _) in &self.destinations {
+            let mut after = None;
+            loop {
+                let page = self.index.progress_page(*destination, after, PAGE)?;
+                let Some((last, _)) = page.last() else {
+                    break;
+                };
+                after = Some(*last);
+                let mut state = self.state();
+                for (id, progress) in page {
+                    if let Some(entry) = state.files.get_mut(&id) {
+                        entry.set_progress(*destination, Arc::new(progress));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the files whose link is gone: what they were, only their source could tell.
+    fn give_up(&self, missing: &HashSet<FileId>) -> Result<(), StartError> {
+        for &id in missing {
+            let Some(tracked) = self.tracked(id) else {
+                continue;
+            };
+            let lacks = self.lacking(id);
+            let state = if lacks.is_empty() {
+                ClientState::Released
+            } else {
+                ClientState::Lost
+            };
+            let mut changes = vec![ClientChange::State(id, state)];
+            for lack in &lacks {
+                let detail = format!("its link is gone from the datadir; {lack}");
+                tracing::error!("{}: {detail}", tracked.name);
+                let event = new_event(EventKind::Lost, &tracked.name, detail);
+                changes.push(ClientChange::Event(event));
+            }
+            self.commit(&changes)?;
+            let mut state = self.state();
+            state.files.remove(&id);
+            if state.by_inode.get(&tracked.inode) == Some(&id) {
+                state.by_inode.remove(&tracked.inode);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at every link of the datadir for those that no active row explains.
+    fn find_orphans(&self) -> Result<(), StartError> {
+        let Holding::Links(datadir) = &self.holding else {
+            return Ok(());
+        };
+        let mut unexplained = Vec::new();
+        let visited = disk::visit_files(datadir, |path| {
+            if let Ok(name) = StableName::parse(path) {
+                unexplained.extend(self.unexplained(datadir, name));
+            }
+            true
+        });
+        visited.map_err(|source| at(datadir, source))?;
+        for (name, inode) in unexplained {
+            self.explain(name, inode)?;
+        }
+        Ok(())
+    }
+
+    /// The name with its inode, unless it is the link of an active file.
+    fn unexplained(&self, datadir: &Dir, name: StableName) -> Option<(StableName, Inode)> {
+        let inode = datadir.stat(name.as_bytes()).ok()??.inode;
+        let state = self.state();
+        let known = state.by_inode.get(&inode);
+        let owner = known.and_then(|id| state.files.get(id));
+        owner
+            .is_none_or(|entry| entry.tracked.name != name)
+            .then_some((name, inode))
+    }
+
+    fn explain(&self, name: StableName, inode: Inode) -> Result<(), StartError> {
+        let Some(id) = self.index.by_name(&name)? else {
+            self.state().orphans.insert(inode, name);
+            return Ok(());
+        };
+        match self.index.file(id)? {
+            Some(row)
+                if row.inode == inode
+                    && matches!(row.state, ClientState::Lost | ClientState::Released) =>
+            {
+                tracing::info!("{name}: its link is back");
+                self.commit(&[ClientChange::State(id, ClientState::Active)])?;
+                let mut state = self.state();
+                state.by_inode.insert(inode, id);
+                state.files.insert(id, Entry::new(id, row));
+            }
+            _ => tracing::warn!(
+                "{name} in the datadir is not the file that had this name; it is not delivered"
+            ),
+        }
+        Ok(())
+    }
+
+    /// Whether the link `name` shows this inode now.
+    pub(super) fn shows(&self, name: &StableName, inode: Inode) -> Result<bool, StartError> {
+        let Holding::Links(datadir) = &self.holding else {
+            return Ok(false);
+        };
+        let there = datadir.stat(name.as_bytes());
+        let there = there.map_err(|source| at(datadir, source))?;
+        Ok(there.is_some_and(|stat| stat.inode == inode))
+    }
+}
