@@ -104,6 +104,9 @@ impl<'a> Fields<'a> {
             Some(node @ (Node::Bool(_) | Node::Integer(_) | Node::Float(_))) => Err(self
                 .expected(key, "text", node)
                 .hint("put it in quotes if it is meant as text")),
+            Some(node @ Node::Map(_)) => Err(self
+                .expected(key, "text", node)
+                .hint("a value that begins with { must stand in quotes")),
             Some(node) => Err(self.expected(key, "text", node)),
         }
     }

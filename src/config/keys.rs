@@ -102,14 +102,26 @@ pub(super) struct Refusal {
 pub(super) fn check(key: &str, known: &[Key]) -> Result<(), Refusal> {
     match known.iter().find(|candidate| candidate.name == key) {
         Some(found) if found.later => Err(Refusal {
-            problem: format!("`{key}` is not built yet in this version"),
+            problem: "this key is not built yet in this version".to_owned(),
             hint: Some("leave it out".to_owned()),
         }),
         Some(_) => Ok(()),
         None => Err(Refusal {
             problem: "unknown key".to_owned(),
-            hint: nearest(key, known).map(|(name, _)| format!("did you mean `{name}`?")),
+            hint: Some(suggestion(key, known)),
         }),
+    }
+}
+
+/// The name that was meant, or all of them when none is like `key`.
+fn suggestion(key: &str, known: &[Key]) -> String {
+    match nearest(key, known) {
+        Some((name, distance)) if distance * 2 <= name.len() => format!("did you mean `{name}`?"),
+        _ => {
+            let built = known.iter().filter(|candidate| !candidate.later);
+            let names: Vec<_> = built.map(|candidate| candidate.name).collect();
+            format!("there are {}", names.join(", "))
+        }
     }
 }
 

@@ -5,7 +5,6 @@
 //! and no key is ignored. Parsing is pure: what a configuration wants to know of its machine comes in
 //! as an [`Environment`], and only the `load` functions read a file.
 
-mod braces;
 mod client;
 mod destination;
 mod error;
@@ -110,12 +109,20 @@ fn document<'a>(file: &Path, bytes: &'a [u8]) -> Result<(&'a str, Node), ConfigE
         file: file.to_path_buf(),
         fault,
     })?;
-    if node == Node::Null {
-        let problem = Problem::new(Vec::new(), "the configuration is empty")
-            .hint("packaging/ holds commented examples for client and server");
-        return Err(problem.in_file(file, text));
-    }
-    Ok((text, node))
+    let problem = match &node {
+        Node::Map(_) => return Ok((text, node)),
+        Node::Null => "the configuration is empty".to_owned(),
+        other => format!("expected keys and values, found {}", other.found()),
+    };
+    Err(ConfigError::Content {
+        file: file.to_path_buf(),
+        fault: Fault {
+            line: 1,
+            key: String::new(),
+            problem,
+            hint: Some("packaging/ holds commented examples for client and server".to_owned()),
+        },
+    })
 }
 
 /// A client's when it has `scan_paths` or `destinations`, or a key that resembles a client's more
@@ -187,3 +194,6 @@ fn regex(source: &str) -> Result<Regex, keys::Refusal> {
             }
         })
 }
+
+#[cfg(test)]
+mod tests;

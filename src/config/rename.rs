@@ -294,3 +294,218 @@ impl Parts {
         after
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use regex::bytes::RegexBuilder;
+
+    const FACTS: FileFacts = FileFacts {
+        time: 1,
+        atime: 2,
+        mtime: 3,
+        ctime: -4,
+        ino: 5,
+        dev: 6,
+    };
+
+    fn regex(from: &str) -> Regex {
+        RegexBuilder::new(from).unicode(false).build().unwrap()
+    }
+
+    fn named(from: &str, to: &str, path: &str) -> String {
+        let naming = Naming::regex("p", regex(from), to).unwrap();
+        naming.name(path.as_bytes(), &FACTS).unwrap().to_string()
+    }
+
+    #[test]
+    fn templates() {
+        for (template, name) in [
+            (None, "p.3"),
+            (Some("{name}.{mtime}"), "p.3"),
+            (
+                Some("{time}-{atime}-{mtime}-{ctime}-{ino}-{dev}"),
+                "1-2-3--4-5-6",
+            ),
+            (Some("{{name}.{{{ino}}"), "{name}.{5}"),
+            (Some("/x//{name}/y/"), "x/p/y"),
+            (Some("$1$$"), "$1$$"),
+        ] {
+            let naming = Naming::template("p", template).unwrap();
+            assert_eq!(
+                naming.name(b"/a", &FACTS).unwrap().to_string(),
+                name,
+                "{template:?}"
+            );
+        }
+        // A brace in the pattern's name is no substitution.
+        let naming = Naming::template("{ino}", None).unwrap();
+        assert_eq!(naming.name(b"/a", &FACTS).unwrap().to_string(), "{ino}.3");
+    }
+
+    #[test]
+    fn templates_that_name_no_file() {
+        for (template, problem) in [
+            ("{host}", BadNaming::Substitution("host".to_owned())),
+            ("{}", BadNaming::Substitution(String::new())),
+            ("a{name", BadNaming::Unclosed),
+            ("", BadNaming::Path(BadPath::EmptySegment)),
+            ("//", BadNaming::Path(BadPath::EmptySegment)),
+            ("../{name}", BadNaming::Path(BadPath::DotSegment)),
+            (".shaftlog/{name}", BadNaming::Path(BadPath::Private)),
+        ] {
+            let error = Naming::template("p", Some(template)).unwrap_err();
+            assert_eq!(error, problem, "{template}");
+        }
+        assert!(Naming::template("..", Some("{name}")).is_err());
+    }
+
+    #[test]
+    fn regular_expressions() {
+        for (from, to, path, name) in [
+            (
+                "^/var/log/sudo-io/(.*)",
+                "sudo-io/$1",
+                "/var/log/sudo-io/00/log",
+                "sudo-io/00/log",
+            ),
+            ("log", "LOG", "/var/log/log", "var/LOG/log"),
+            ("nothing", "x", "/var/log/a", "var/log/a"),
+            ("^/(v)(a)(r)", "$3$2$1", "/var/x", "rav/x"),
+            ("a", "<$&>", "/a/b", "<a>/b"),
+            ("b", "[$`|$']", "/abc", "a[/a|c]c"),
+            ("a", "$$1", "/a", "$1"),
+            ("(a)", "$1_x", "/a", "a_x"),
+            ("(a)", "$10", "/a", "a0"),
+            ("(a)", "$01", "/a", "a"),
+            ("(a)", "$2$0$00$", "/a", "$2$0$00$"),
+            ("(a)|(b)", "x$2", "/a", "x"),
+            (
+                "(a)(b)(c)(d)(e)(f)(g)(h)(i)(j)",
+                "$10$11",
+                "/abcdefghij",
+                "ja1",
+            ),
+            ("^/", "{name}/{ino}/{{", "/a", "p/5/{a"),
+            // Text of the path is no substitution.
+            ("^/(.*)", "$1.{ino}", "/{ino}$1", "{ino}$1.5"),
+            // Unicode off: a dot is a byte.
+            ("^/.", "x", "/\u{e4}b", "x%A4b"),
+        ] {
+            assert_eq!(named(from, to, path), name, "{from} {to} {path}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_is_the_files_error() {
+        let naming = Naming::regex("p", regex("^/a/(.*)$"), "$1").unwrap();
+        let error = naming.name(b"/a/../x", &FACTS).unwrap_err();
+        assert_eq!(error.problem, BadPath::DotSegment);
+        assert_eq!(
+            naming.name(b"/a/", &FACTS).unwrap_err().problem,
+            BadPath::EmptySegment
+        );
+        let long = [b"/a/".to_vec(), vec![b'x'; 256]].concat();
+        assert_eq!(
+            naming.name(&long, &FACTS).unwrap_err().problem,
+            BadPath::SegmentTooLong
+        );
+        assert_eq!(naming.name(b"/a/\xff", &FACTS).unwrap().as_bytes(), b"\xff");
+    }
+
+    #[test]
+    fn suffixes() {
+        let name = StableName::parse("a/b").unwrap();
+        assert_eq!(with_suffix(&name, 7).unwrap().to_string(), "a/b.7");
+        let longest = StableName::parse(vec![b'x'; 255]).unwrap();
+        assert_eq!(with_suffix(&longest, 1), Err(BadPath::SegmentTooLong));
+    }
+
+    #[test]
+    fn times_before_1970_are_floored_as_in_javascript() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut stat = crate::sys::file::stat_path(directory.path()).unwrap();
+        (stat.atime, stat.mtime, stat.ctime) = (1_999_999, 1_000_000, -1);
+        let facts = FileFacts::of(&stat, 9);
+        assert_eq!(
+            (facts.time, facts.atime, facts.mtime, facts.ctime),
+            (9, 1, 1, -1)
+        );
+        assert_eq!(facts.ino, stat.inode.number);
+    }
+
+    /// ECMA-262's words, character by character, over a matched path of ASCII.
+    fn model(
+        to: &str,
+        path: &str,
+        whole: std::ops::Range<usize>,
+        groups: &[Option<&str>],
+    ) -> String {
+        let to: Vec<char> = to.chars().collect();
+        let digit = |index: usize| to.get(index).and_then(|digit| digit.to_digit(10));
+        let mut result = path[..whole.start].to_owned();
+        let mut index = 0;
+        while index < to.len() {
+            let next = to.get(index + 1);
+            let one = digit(index + 1).map(|group| group as usize);
+            let two = one
+                .zip(digit(index + 2))
+                .map(|(tens, ones)| tens * 10 + ones as usize);
+            let exists = |group: &usize| (1..=groups.len()).contains(group);
+            let mut used = 2;
+            match (to[index], next) {
+                ('$', Some('$')) => result.push('$'),
+                ('$', Some('&')) => result.push_str(&path[whole.clone()]),
+                ('$', _) if two.as_ref().is_some_and(exists) => {
+                    result.push_str(groups[two.unwrap() - 1].unwrap_or(""));
+                    used = 3;
+                }
+                ('$', _) if one.as_ref().is_some_and(exists) => {
+                    result.push_str(groups[one.unwrap() - 1].unwrap_or(""));
+                }
+                (other, _) => {
+                    result.push(other);
+                    used = 1;
+                }
+            }
+            index += used;
+        }
+        result + &path[whole.end..]
+    }
+
+    proptest! {
+        #[test]
+        fn replacing_equals_the_model(
+            to in "x[$&0-9ab/_]{0,12}",
+            path in "/[a-c]{1,8}",
+            from in prop::sample::select(vec![
+                "(a)|(b)", "b+", "(a*)(b*)(c*)", "^/(.)", "(.)(.)?(.)?(.)?(.)?(.)?(.)?(.)?(.)?(.)?(.)?$",
+            ]),
+        ) {
+            let regex = regex(from);
+            let naming = Naming::regex("p", regex.clone(), &to).unwrap();
+            let expected = match regex.captures(path.as_bytes()) {
+                None => path.clone(),
+                Some(captures) => {
+                    let groups: Vec<_> = captures
+                        .iter()
+                        .skip(1)
+                        .map(|group| group.map(|group| &path[group.range()]))
+                        .collect();
+                    model(&to, &path, captures.get_match().range(), &groups)
+                }
+            };
+            let name = naming.name(path.as_bytes(), &FACTS).unwrap();
+            prop_assert_eq!(name.as_bytes(), relative(expected.as_bytes()));
+        }
+
+        #[test]
+        fn takes_any_template(template in r"[{}$&`'0-9a-z/.]{0,20}", path: Vec<u8>) {
+            let _ = Naming::template("p", Some(&template));
+            if let Ok(naming) = Naming::regex("p", regex("(a)(b)?"), &template) {
+                let _ = naming.name(&path, &FACTS);
+            }
+        }
+    }
+}
