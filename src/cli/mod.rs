@@ -6,6 +6,8 @@
 
 mod args;
 mod check;
+#[allow(dead_code, reason = "for the next subcommands")]
+mod datadir;
 mod db;
 mod exit;
 #[allow(dead_code, reason = "for the next subcommands")]
@@ -13,6 +15,8 @@ mod load;
 #[allow(dead_code, reason = "for the next subcommands")]
 mod logging;
 mod out;
+#[allow(dead_code, reason = "for the next subcommands")]
+mod progress;
 #[allow(dead_code, reason = "for the next subcommands")]
 mod sync;
 mod table;
@@ -56,7 +60,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Sync(args) if args.base.is_some() => Err(unavailable("sync -b")),
         Command::Sync(_) => Err(unavailable("sync")),
         Command::Db(DbCommand::Inspect(args)) => db::inspect(&args),
-        Command::Db(DbCommand::Rebuild(_)) => Err(unavailable("db rebuild")),
+        Command::Db(DbCommand::Rebuild(args)) => db::rebuild(&args),
         Command::Db(DbCommand::Check(_)) => Err(unavailable("db check")),
         Command::Db(DbCommand::History(_)) => Err(unavailable("db history")),
         Command::Db(DbCommand::Events(_)) => Err(unavailable("db events")),

@@ -12,6 +12,7 @@
 
 pub mod clock;
 pub mod database_file;
+pub mod datadir;
 pub mod dir;
 pub mod durable;
 pub mod file;

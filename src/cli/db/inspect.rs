@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::tables::Tables;
-use super::{failed, path};
 use crate::cli::args::InspectArgs;
+use crate::cli::datadir::{database, database_failed};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::load;
 use crate::cli::out::Out;
@@ -23,7 +23,7 @@ pub(in crate::cli) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
         Printer::Tables(Tables::new())
     };
     for database in databases {
-        let inspection = Inspection::open(&database).map_err(failed)?;
+        let inspection = Inspection::open(&database).map_err(database_failed)?;
         let mut filter = filter.clone();
         let mut trouble = None;
         if !printer.begin(&database, &inspection)? {
@@ -39,7 +39,7 @@ pub(in crate::cli) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
                     false
                 })
             })
-            .map_err(failed)?;
+            .map_err(database_failed)?;
         if let Some(error) = trouble {
             return Err(error);
         }
@@ -53,7 +53,7 @@ fn databases(datadirs: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut found = Vec::new();
     for datadir in datadirs {
         for kind in [Kind::Client, Kind::Server] {
-            let path = path(datadir, kind);
+            let path = database(datadir, kind);
             match sys::file::stat_path(&path) {
                 Ok(_) if found.contains(&path) => {}
                 Ok(_) => found.push(path),

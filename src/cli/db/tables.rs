@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::failed;
+use crate::cli::datadir::database_failed;
 use crate::cli::exit::Failure;
 use crate::cli::out::Out;
 use crate::cli::table::Column::{self, Number, Text};
@@ -48,7 +48,7 @@ impl Tables {
         if !self.flush()? {
             return Ok(false);
         }
-        let store = inspection.store().map_err(failed)?;
+        let store = inspection.store().map_err(database_failed)?;
         let store = store.map(|store| format!(", store {store}"));
         let gap = if self.begun { "\n" } else { "" };
         self.begun = true;

@@ -1,4 +1,3 @@
 //! `shaftlog sync`: deliver what is there now, end when it is durably confirmed.
 
-mod progress;
 mod summary;

@@ -8,6 +8,7 @@ mod boots;
 mod history;
 mod rows;
 
+use std::io;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,9 @@ use super::schema::Kind;
 use crate::sys::host::random_bytes;
 use crate::types::{BootId, CommitNumber, FileId, Offset, StoreId, WirePath};
 use crate::wire::Seen;
+
+/// Changes that are held in memory while an index is filled.
+const BATCH: usize = 1024;
 
 /// One change of a commit.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,6 +78,15 @@ pub struct ServerIndex {
 impl ServerIndex {
     /// Creates an empty index with a new store id, whole or not at all.
     pub fn create(path: &Path) -> Result<(), IndexError> {
+        Self::create_with(path, std::iter::empty())
+    }
+
+    /// Creates an index with a new store id that holds `changes` from the start: whole, or, when
+    /// one of them is an error, not at all.
+    pub fn create_with(
+        path: &Path,
+        changes: impl IntoIterator<Item = io::Result<ServerChange>>,
+    ) -> Result<(), IndexError> {
         let store = random_bytes().map_err(|error| IndexError::new(path, error))?;
         Engine::create(path, Kind::Server, |transaction| {
             STORE
@@ -84,7 +97,17 @@ impl ServerIndex {
                 suspected: CommitNumber(0),
                 next_file: FileId(1),
             };
-            put_counters(transaction, &counters)
+            put_counters(transaction, &counters)?;
+            let mut log = Log::default();
+            let mut changes = changes.into_iter().peekable();
+            while changes.peek().is_some() {
+                let batch = changes
+                    .by_ref()
+                    .take(BATCH)
+                    .collect::<io::Result<Vec<_>>>()?;
+                apply(transaction, &batch, &mut log)?;
+            }
+            Ok(())
         })
     }
 

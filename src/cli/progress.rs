@@ -1,4 +1,4 @@
-//! How far a sync is: bars on a terminal, a quiet line now and then anywhere else.
+//! How far it is: bars on a terminal, a quiet line now and then anywhere else.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -12,16 +12,16 @@ use crate::sys;
 /// How often a line is written when nobody looks at bars.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// How far one destination is.
+/// How far one destination, or one datadir, is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// Its URL or directory, safe for a terminal.
-    pub(super) destination: String,
-    /// Files to be delivered, and how many are.
+    /// Its URL or path, safe for a terminal.
+    pub(super) label: String,
+    /// Files to be done, and how many are.
     pub(super) files: u64,
     /// See `files`.
     pub(super) files_done: u64,
-    /// Bytes to be delivered, and how many are confirmed.
+    /// Bytes to be done, and how many are.
     pub(super) bytes: u64,
     /// See `bytes`.
     pub(super) bytes_done: u64,
@@ -35,11 +35,11 @@ impl Standing {
 
 /// Shows standings as they come.
 pub(super) enum Progress {
-    /// One bar a destination.
+    /// One bar each.
     Bars {
         /// Where they are drawn.
         screen: MultiProgress,
-        /// In the destinations' order.
+        /// In their order.
         bars: Vec<ProgressBar>,
     },
     /// Lines.
@@ -73,7 +73,7 @@ impl Progress {
         }
     }
 
-    /// Shows how far each destination is now.
+    /// Shows how far each is now.
     pub(super) fn show(&mut self, standings: &[Standing]) {
         match self {
             Self::Bars { screen, bars } => {
@@ -110,7 +110,7 @@ impl Progress {
 }
 
 fn new_bar(standing: &Standing) -> ProgressBar {
-    let bar = ProgressBar::new(standing.bytes).with_prefix(standing.destination.clone());
+    let bar = ProgressBar::new(standing.bytes).with_prefix(standing.label.clone());
     let template = "{prefix} [{bar:24}] {bytes}/{total_bytes} {bytes_per_sec} {msg}, {eta} left";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
@@ -121,7 +121,7 @@ fn new_bar(standing: &Standing) -> ProgressBar {
 fn line(standing: &Standing, elapsed: Duration) -> String {
     let mut line = format!(
         "{}: {} of {}, {}",
-        standing.destination,
+        standing.label,
         HumanBytes(standing.bytes_done),
         HumanBytes(standing.bytes),
         standing.files_text(),
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn a_line_says_how_far_it_is_and_what_is_left() {
         let standing = Standing {
-            destination: "http://log1/".to_owned(),
+            label: "http://log1/".to_owned(),
             files: 10_000,
             files_done: 1_200,
             bytes: 4 << 30,
