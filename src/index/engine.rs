@@ -83,6 +83,18 @@ impl Engine {
         })
     }
 
+    /// An engine over a database that a test has opened in its own way.
+    #[cfg(test)]
+    pub(crate) fn over(database: Database, kind: Kind) -> Self {
+        Self {
+            path: PathBuf::from("in memory"),
+            kind,
+            database: RwLock::new(Some(database)),
+            failed: AtomicBool::new(false),
+            unclean: false,
+        }
+    }
+
     /// Whether the last process did not close it.
     pub(crate) fn unclean(&self) -> bool {
         self.unclean

@@ -25,3 +25,6 @@ pub mod server;
 pub use error::{IndexError, Problem};
 pub use event::{Event, EventKind, NewEvent};
 pub use schema::Kind;
+
+#[cfg(test)]
+mod tests;

@@ -392,3 +392,6 @@ fn update(
     rows.put(&id, &row)?;
     Ok(())
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -86,7 +86,7 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    pub(super) fn into_row(self, state: ClientState) -> ClientFile {
+    pub(crate) fn into_row(self, state: ClientState) -> ClientFile {
         ClientFile {
             inode: self.inode,
             generation: self.generation,

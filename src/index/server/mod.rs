@@ -114,7 +114,11 @@ impl ServerIndex {
     /// Opens the index for a new run of the server: it gets a boot id, recorded durably.
     pub fn open(path: &Path, now: Timestamp) -> Result<Self, IndexError> {
         let boot = BootId(random_bytes().map_err(|error| IndexError::new(path, error))?);
-        let engine = Engine::open(path, Kind::Server)?;
+        Self::start(Engine::open(path, Kind::Server)?, boot, now)
+    }
+
+    /// Begins the run `boot`.
+    pub(super) fn start(engine: Engine, boot: BootId, now: Timestamp) -> Result<Self, IndexError> {
         let (store, counters) = engine.write(|transaction| {
             let store = STORE
                 .write(transaction)?

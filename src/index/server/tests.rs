@@ -173,7 +173,7 @@ fn pages_of_files_come_in_order_and_end() {
     assert_eq!(found, names);
 }
 
-fn event(second: i64, subject: &str) -> ServerChange {
+pub(crate) fn event(second: i64, subject: &str) -> ServerChange {
     ServerChange::Event(NewEvent {
         at: at(second),
         kind: EventKind::Regressed,

@@ -1,0 +1,131 @@
+//! The encodings of schema version 1, byte for byte. A change here is a change of the format: it
+//! needs a migration step, a new version, and its own golden rows beside these (until the first
+//! release there is nobody's database to migrate, and these are replaced).
+
+use serde::Serialize;
+
+use crate::index::client::tests::{name, new_file, progress};
+use crate::index::client::{
+    ClientState, Destination, DestinationId, DestinationState, ProgressState,
+};
+use crate::index::codec::{TableKey, seal_row};
+use crate::index::schema::{Kind, Schema};
+use crate::index::server::tests::{at, path, row};
+use crate::index::server::{BootRow, HistoryRow, ServerState};
+use crate::index::{Event, EventKind};
+use crate::types::{BootId, CommitNumber, FileId, Inode, Offset, Prefix, StoreId};
+
+/// BLAKE3 of the stored bytes of a row: short enough to be written down here.
+fn digest<V: Serialize>(table: &'static str, key: &impl TableKey, value: &V) -> String {
+    let stored = seal_row(table, &key.encode(), value).unwrap();
+    blake3::hash(&[key.encode(), stored].concat()).to_hex()[..16].to_owned()
+}
+
+#[test]
+fn a_stored_row_is_check_and_postcard() {
+    let schema = Schema {
+        kind: Kind::Server,
+        version: 1,
+    };
+    let stored = seal_row("meta", b"schema", &schema).unwrap();
+    let mut checked = 4_u64.to_le_bytes().to_vec();
+    checked.extend(b"meta");
+    checked.extend(6_u64.to_le_bytes());
+    checked.extend(b"schema");
+    checked.extend([1, 1]);
+    let check = blake3::hash(&checked);
+    assert_eq!(stored, [&check.as_bytes()[..8], &[1, 1]].concat());
+}
+
+#[test]
+fn the_server_s_rows_of_version_1_are_what_they_were() {
+    let mut regressed = row(FileId(7), &vec![b'x'; 200_000], 86_400);
+    regressed.state = ServerState::Regressed;
+    regressed.high_water = Some(Prefix::empty());
+    let history = HistoryRow {
+        hash: regressed.vouched.hash,
+        at: at(60),
+        writer: "alpha".to_owned(),
+        odd: true,
+    };
+    let boot = BootRow {
+        first: CommitNumber(300),
+        at: at(-1),
+    };
+    let event = Event {
+        at: at(1),
+        kind: EventKind::SyncFailed,
+        subject: b"log/a".to_vec(),
+        detail: "EIO".to_owned(),
+        times: 2,
+    };
+    let length = Offset::new(200_000).unwrap();
+    let found = [
+        digest("files", &path("/log/a"), &regressed),
+        digest("history", &(FileId(7), length), &history),
+        digest("boots", &BootId([9; 16]), &boot),
+        digest("events", &300_u64, &event),
+        digest("meta", &"store".to_owned(), &StoreId([1; 16])),
+    ];
+    assert_eq!(
+        found,
+        [
+            "cbc835f00b7b5238",
+            "b16a6eb67ba094c7",
+            "55bb2ce75761d2a4",
+            "0753022eee9f9f91",
+            "615567affc837bf5"
+        ]
+    );
+}
+
+#[test]
+fn the_client_s_rows_of_version_1_are_what_they_were() {
+    let file = |state| new_file(3, "host/log").into_row(state);
+    let destination = Destination {
+        url: "http://host:1/".to_owned(),
+        store: Some(StoreId([1; 16])),
+        boot: Some(BootId([2; 16])),
+        number: CommitNumber(5),
+        swept: CommitNumber(4),
+        verified: true,
+        state: DestinationState::Stopped {
+            reason: "two servers".to_owned(),
+        },
+        sweep_pending: true,
+        since: FileId(1),
+    };
+    let mut refused = progress(b"content");
+    refused.state = ProgressState::Error {
+        text: "400 path".to_owned(),
+    };
+    let inode = Inode {
+        number: 3,
+        born: Some(-5),
+    };
+    let renaming = ClientState::Renaming {
+        from: name("host/old"),
+    };
+    let superseded = ClientState::Superseded { by: FileId(2) };
+    let found = [
+        digest("files", &FileId(1), &file(renaming)),
+        digest("files", &FileId(1), &file(superseded)),
+        digest("files", &FileId(1), &file(ClientState::Released)),
+        digest("names", &name("host/log"), &FileId(1)),
+        digest("inodes", &inode, &FileId(1)),
+        digest("destinations", &DestinationId(1), &destination),
+        digest("progress", &(DestinationId(1), FileId(1)), &refused),
+    ];
+    assert_eq!(
+        found,
+        [
+            "b6a0ec78f904fd75",
+            "4cf6dbc59aca8054",
+            "503ef3132f872767",
+            "a09828a9ccff6050",
+            "9a9a37cba40ffdec",
+            "1d3f59db1141a9ef",
+            "2fd5626b6291cdcc"
+        ]
+    );
+}

@@ -1,0 +1,8 @@
+//! What holds for either kind of database: files that are no database, damage, kills, crashes.
+
+mod crash;
+mod damage;
+mod files;
+mod golden;
+mod kill;
+mod shown;
