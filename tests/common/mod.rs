@@ -64,6 +64,12 @@ pub fn wait_within<T>(
     }
 }
 
+/// Lets time pass for its own sake: the pace of a load, the moment of a blow. Never to wait for
+/// something: that is [`wait_for`].
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// The program under test, ready for arguments.
 pub fn shaftlog() -> Command {
     Command::new(program())
@@ -206,6 +212,8 @@ impl Drop for Daemon {
 
 /// A server on a free loopback port. Its configuration and output lie beside its datadir.
 pub struct Server {
+    /// The program that runs; [`program`] unless a test chose another build of it.
+    pub program: PathBuf,
     /// Where it stores what it receives.
     pub datadir: PathBuf,
     /// The port on 127.0.0.1.
@@ -218,7 +226,13 @@ pub struct Server {
 impl Server {
     /// Starts one with the lines `extra` added to its configuration, and waits until it accepts.
     pub fn start(datadir: &Path, extra: &str) -> Self {
+        Self::start_program(program(), datadir, extra)
+    }
+
+    /// [`Self::start`] with another build of the program.
+    pub fn start_program(program: &Path, datadir: &Path, extra: &str) -> Self {
         let mut server = Self {
+            program: program.to_owned(),
             datadir: datadir.to_owned(),
             port: 0,
             daemon: None,
@@ -248,7 +262,7 @@ impl Server {
     /// Whether it came up; false when it ended instead.
     fn try_start(&mut self) -> bool {
         let config = self.write_config();
-        let mut command = shaftlog();
+        let mut command = Command::new(&self.program);
         command.args(["server", "--stdout", "--config"]).arg(config);
         let mut daemon = Daemon::spawn(command, &self.beside("out"));
         let up = wait_for("the server accepts connections", || {
