@@ -1,6 +1,6 @@
 //! A writer that is killed with SIGKILL, and looking at its database before and after.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -25,7 +25,7 @@ fn writer() {
         index
             .commit(&[ServerChange::put(path("/log"), file)])
             .unwrap();
-        println!("committed {length}");
+        writeln!(std::io::stdout(), "committed {length}").unwrap();
     }
 }
 
