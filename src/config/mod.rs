@@ -63,6 +63,31 @@ pub fn load_server(file: &Path) -> Result<ServerSettings, ConfigError> {
     parse_server(file, &read(file)?)
 }
 
+/// A place in a configuration whose fault shows only on the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// `datadir`.
+    Datadir,
+    /// The pattern with this number, counted from 0.
+    Pattern(usize),
+}
+
+/// The error for a fault at `place` of the configuration `file` that showed when its settings met
+/// the machine, as when a pattern's files lie where no link can be made.
+pub fn fault_at(file: &Path, place: Place, problem: &str, hint: &str) -> ConfigError {
+    let key = |name: &str| Step::Key(name.to_owned());
+    let steps = match place {
+        Place::Datadir => vec![key("datadir")],
+        Place::Pattern(index) => vec![key("scan_paths"), Step::Index(index), key("pattern")],
+    };
+    match read(file) {
+        Ok(bytes) => Problem::new(steps, problem)
+            .hint(hint)
+            .in_file(file, &String::from_utf8_lossy(&bytes)),
+        Err(error) => error,
+    }
+}
+
 fn read(file: &Path) -> Result<Vec<u8>, ConfigError> {
     sys::file::read_small(file, CONFIG_BYTES).map_err(|source| ConfigError::Read {
         file: file.to_path_buf(),

@@ -33,6 +33,7 @@ pub struct FileFacts {
 #[derive(Debug, Clone)]
 pub struct Naming {
     regex: Option<Regex>,
+    source: String,
     parts: Vec<Part>,
 }
 
@@ -110,9 +111,11 @@ pub struct NameError {
 impl Naming {
     /// Names from a template (`rename`), by default `{name}.{mtime}`; `name` is the pattern's.
     pub fn template(name: &str, template: Option<&str>) -> Result<Self, BadNaming> {
+        let source = template.unwrap_or(DEFAULT_TEMPLATE);
         let naming = Self {
             regex: None,
-            parts: parse(name, template.unwrap_or(DEFAULT_TEMPLATE), None)?,
+            source: source.to_owned(),
+            parts: parse(name, source, None)?,
         };
         // Its fixed text is the same for every file: what is wrong with it is known now.
         let example = naming.render(&FileFacts::default(), None);
@@ -127,8 +130,19 @@ impl Naming {
         let parts = parse(name, to, Some(regex.captures_len() - 1))?;
         Ok(Self {
             regex: Some(regex),
+            source: to.to_owned(),
             parts,
         })
+    }
+
+    /// The regular expression as it was written, if there is one.
+    pub fn regex_from(&self) -> Option<&str> {
+        self.regex.as_ref().map(Regex::as_str)
+    }
+
+    /// The template as it was written: `regex_to` with a regular expression, else `rename`.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// The stable name of the file found at `source_path` (absolute), before any suffix that

@@ -121,6 +121,26 @@ pub fn stat_path(path: &Path) -> io::Result<FileStat> {
     )?)
 }
 
+/// Where a file lies, as far as hard links care: they cross neither filesystems nor mounts, not even
+/// two mounts of one filesystem.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mount {
+    device: (u32, u32),
+    /// `None` before Linux 5.8.
+    id: Option<u64>,
+}
+
+/// Where the file lies that `path` leads to, through symbolic links if need be.
+pub fn mount_of(path: &Path) -> io::Result<Mount> {
+    let mask = STAT_MASK.union(StatxFlags::MNT_ID);
+    let raw = statx(rustix::fs::CWD, path, AtFlags::empty(), mask)?;
+    let has_id = raw.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    Ok(Mount {
+        device: (raw.stx_dev_major, raw.stx_dev_minor),
+        id: has_id.then_some(raw.stx_mnt_id),
+    })
+}
+
 /// Opens what may be anything, for reading: a symbolic link is refused, a FIFO does not block, a
 /// terminal does not become ours. Look at [`stat`] before reading.
 pub fn open_nofollow(path: &Path) -> io::Result<File> {

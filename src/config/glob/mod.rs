@@ -142,6 +142,7 @@ impl Glob {
 /// with a slash against its whole path.
 #[derive(Debug, Clone, Default)]
 pub struct Exclude {
+    sources: Vec<String>,
     names: Vec<Segment>,
     paths: Vec<Glob>,
 }
@@ -152,6 +153,7 @@ impl Exclude {
         let mut exclude = Self::default();
         for pattern in patterns {
             check_beginning(pattern)?;
+            exclude.sources.push(pattern.to_owned());
             let alternatives =
                 braces::expand(pattern).map_err(|braces::TooMany| BadGlob::TooMany)?;
             for alternative in alternatives {
@@ -176,6 +178,11 @@ impl Exclude {
             alternatives: vec![segments(path)?],
         });
         Ok(())
+    }
+
+    /// The patterns as they were written.
+    pub fn sources(&self) -> &[String] {
+        &self.sources
     }
 
     /// True when the file with this absolute path is left out.
