@@ -4,3 +4,4 @@ pub mod catalogue;
 pub mod dirty;
 pub mod plan;
 pub mod source;
+pub mod walk;
