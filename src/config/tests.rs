@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::limits;
 
@@ -553,5 +555,25 @@ fn only_a_regular_file_of_sane_size_is_read() {
         let error = load(file, &environment()).unwrap_err();
         assert!(matches!(error, ConfigError::Read { .. }), "{error}");
         assert!(error.to_string().starts_with(&file.display().to_string()));
+    }
+}
+
+proptest! {
+    /// A configuration that was damaged anywhere is read or refused, and the line told is one
+    /// that it has.
+    #[test]
+    fn damage_is_told_with_a_line_of_the_file(
+        is_client: bool,
+        at in 0..200_usize,
+        cut in 0..20_usize,
+        damage in r#"[\t\n :{}\[\]*&!%@"'|>#,?a0-]{0,6}"#,
+    ) {
+        let mut bytes = if is_client { CLIENT } else { SERVER }.as_bytes().to_vec();
+        let at = at.min(bytes.len());
+        bytes.splice(at..(at + cut).min(bytes.len()), damage.bytes());
+        if let Err(error) = read(&bytes) {
+            let lines = bytes.split(|&byte| byte == b'\n').count();
+            prop_assert!((1..=lines).contains(&error.line().unwrap()), "{}", error);
+        }
     }
 }

@@ -1,0 +1,201 @@
+//! Settings as a configuration that says everything: what is in force, in the words of the file.
+
+use std::path::Path;
+use std::time::Duration;
+
+use regex::bytes::Regex;
+use serde::Serialize;
+
+use crate::config::{ClientSettings, PatternSettings, ServerSettings, Unconditional};
+
+/// A client's settings as YAML.
+pub(super) fn client(settings: &ClientSettings) -> Result<String, serde_yaml::Error> {
+    let client = Client {
+        datadir: &settings.datadir,
+        logfile: settings.logfile.as_deref(),
+        scan_interval: period(settings.scan_interval),
+        status_interval: period(settings.status_interval),
+        periodic_trigger_interval: period(settings.periodic_trigger_interval),
+        connections: settings.connections,
+        scan_paths: settings.patterns.iter().map(ScanPath::of).collect(),
+        destinations: settings
+            .destinations
+            .iter()
+            .map(|destination| Destination {
+                url: destination.to_string(),
+            })
+            .collect(),
+    };
+    Ok(format!(
+        "# A client's settings in force.\n{}",
+        serde_yaml::to_string(&client)?
+    ))
+}
+
+/// A server's settings as YAML.
+pub(super) fn server(settings: &ServerSettings) -> Result<String, serde_yaml::Error> {
+    let server = Server {
+        datadir: &settings.datadir,
+        validate_regex: settings.validate_regex.as_ref().map(Regex::as_str),
+        logfile: settings.logfile.as_deref(),
+        listen_port: settings.listen_port,
+        bind_address: settings.bind_address.to_string(),
+        idle_timeout: period(settings.idle_timeout),
+        status_interval: period(settings.status_interval),
+        min_free: size(settings.min_free),
+        unconditional: match settings.unconditional {
+            Unconditional::Allow => "allow",
+            Unconditional::Refuse => "refuse",
+        },
+    };
+    Ok(format!(
+        "# A server's settings in force.\n{}",
+        serde_yaml::to_string(&server)?
+    ))
+}
+
+#[derive(Serialize)]
+struct Client<'a> {
+    datadir: &'a Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logfile: Option<&'a Path>,
+    scan_interval: String,
+    status_interval: String,
+    periodic_trigger_interval: String,
+    connections: usize,
+    scan_paths: Vec<ScanPath<'a>>,
+    destinations: Vec<Destination>,
+}
+
+#[derive(Serialize)]
+struct ScanPath<'a> {
+    name: &'a str,
+    pattern: &'a str,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    exclude: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rename: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    regex_from: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    regex_to: Option<&'a str>,
+}
+
+impl<'a> ScanPath<'a> {
+    fn of(pattern: &'a PatternSettings) -> Self {
+        let naming = &pattern.naming;
+        let (rename, regex_to) = match naming.regex_from() {
+            None => (Some(naming.source()), None),
+            Some(_) => (None, Some(naming.source())),
+        };
+        Self {
+            name: &pattern.name,
+            pattern: pattern.glob.as_str(),
+            exclude: pattern.exclude.sources(),
+            rename,
+            regex_from: naming.regex_from(),
+            regex_to,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Destination {
+    url: String,
+}
+
+#[derive(Serialize)]
+struct Server<'a> {
+    datadir: &'a Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    validate_regex: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logfile: Option<&'a Path>,
+    listen_port: u16,
+    bind_address: String,
+    idle_timeout: String,
+    status_interval: String,
+    min_free: String,
+    unconditional: &'static str,
+}
+
+fn period(period: Duration) -> String {
+    humantime::format_duration(period).to_string()
+}
+
+/// Bytes in the largest unit that shows them exactly.
+fn size(bytes: u64) -> String {
+    let units = [
+        (1 << 40, "TiB"),
+        (1 << 30, "GiB"),
+        (1 << 20, "MiB"),
+        (1 << 10, "KiB"),
+    ];
+    units
+        .into_iter()
+        .find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit))
+        .map_or_else(
+            || bytes.to_string(),
+            |(unit, name)| format!("{}{name}", bytes / unit),
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, parse_client, parse_server};
+
+    const FILE: &str = "x.yaml";
+
+    fn environment() -> Environment {
+        Environment {
+            hostname: "h".to_owned(),
+            machine_id: |_| Ok("m".to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_clients_settings_can_be_read_again() {
+        let text = r#"
+datadir: /srv/c
+scan_interval: 1m 30s
+connections: 7
+scan_paths:
+- {name: "no", pattern: "/v/*", exclude: ["*.gz", "/v/#x"]}
+- {name: b, pattern: '/v/\*"x', regex_from: '^/v/(\d+): ', regex_to: "$1 # {ino}"}
+- {name: "1", pattern: /v/y, rename: "{name}"}
+destinations: [{url: "http://{hostname}/{machine}"}]
+"#;
+        let read = |text: &str| parse_client(Path::new(FILE), text.as_bytes(), &environment());
+        let settings = read(text).unwrap();
+        let printed = client(&settings).unwrap();
+        let again = read(&printed).unwrap();
+        assert_eq!(format!("{again:?}"), format!("{settings:?}"), "{printed}");
+        for line in [
+            "status_interval: 5m\n",
+            "rename: '{name}.{mtime}'\n",
+            "url: http://h/m/\n",
+        ] {
+            assert!(printed.contains(line), "{line}: {printed}");
+        }
+    }
+
+    #[test]
+    fn a_servers_settings_can_be_read_again() {
+        let text = r"
+datadir: /srv/s
+logfile: /srv/s.log
+validate_regex: '^/[a-z]: \\'
+bind_address: '::'
+min_free: 1073741825
+unconditional: allow
+";
+        let read = |text: &str| parse_server(Path::new(FILE), text.as_bytes());
+        let settings = read(text).unwrap();
+        let printed = server(&settings).unwrap();
+        let again = read(&printed).unwrap();
+        assert_eq!(format!("{again:?}"), format!("{settings:?}"), "{printed}");
+        let defaults = server(&read("datadir: /srv/s\n").unwrap()).unwrap();
+        assert!(defaults.contains("min_free: 256MiB\n"), "{defaults}");
+    }
+}

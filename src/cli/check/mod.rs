@@ -1,0 +1,67 @@
+//! `shaftlog check`: validate a configuration and print its effective settings, touching nothing.
+
+mod effective;
+mod sources;
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::args::CheckArgs;
+use super::exit::{Exit, Failure};
+use super::{load, out};
+use crate::config::{self, ClientSettings, ConfigError, Place, Settings};
+use crate::sys::dir::Dir;
+use sources::Sources;
+
+/// Checks the configuration that `args` name. What it prints is itself a configuration, with
+/// every default in it and what was found on the machine as comments.
+pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
+    let file = args.config.as_path();
+    match load::either(file)? {
+        Settings::Server(server) => {
+            out::print(&effective::server(&server)?)?;
+            finish(check_datadir(file, &server.datadir))
+        }
+        Settings::Client(client) => {
+            out::print(&effective::client(&client)?)?;
+            let mut faults = check_datadir(file, &client.datadir);
+            if faults.is_empty() {
+                faults = check_sources(file, &client)?;
+            }
+            finish(faults)
+        }
+    }
+}
+
+/// All faults are told, each with its line.
+fn finish(mut faults: Vec<ConfigError>) -> Result<Exit, Failure> {
+    let Some(last) = faults.pop() else {
+        return Ok(Exit::Done);
+    };
+    for fault in faults {
+        out::complain(&fault.into());
+    }
+    Err(Failure::new(Exit::BadConfig, last))
+}
+
+/// A datadir may be missing (it is made at the start) or closed to whoever checks.
+fn check_datadir(file: &Path, datadir: &Path) -> Vec<ConfigError> {
+    match Dir::open(datadir) {
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
+            let problem = format!("{} is not a directory", datadir.display());
+            let hint = "name a directory, or one that does not exist yet";
+            vec![config::fault_at(file, Place::Datadir, &problem, hint)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn check_sources(file: &Path, client: &ClientSettings) -> Result<Vec<ConfigError>, Failure> {
+    let sources = Sources::look(client)?;
+    out::print(&sources.comments())?;
+    let faults = sources.unlinkable().map(|(index, problem)| {
+        let hint = "a second client, with its datadir over there, can deliver them";
+        config::fault_at(file, Place::Pattern(index), &problem, hint)
+    });
+    Ok(faults.collect())
+}
