@@ -439,19 +439,21 @@ mod tests {
         assert_eq!(tree.look_at("elsewhere").0, []);
     }
 
+    struct Paths<'a>(&'a mut Vec<Vec<u8>>);
+
+    impl Visitor for Paths<'_> {
+        fn directory(&mut self, _: &Path) {}
+        fn file(&mut self, found: Found<'_>) {
+            self.0.push(found.path);
+        }
+    }
+
     #[test]
     fn names_are_bytes() {
         let tree = Tree::new(&["log/*"], &["log/a"]);
         let name = std::ffi::OsString::from_vec(b"log/\xff\n ?#%.log".to_vec());
         fs::write(tree.scratch.path().join(&name), "x").unwrap();
         let mut seen: Vec<Vec<u8>> = Vec::new();
-        struct Paths<'a>(&'a mut Vec<Vec<u8>>);
-        impl Visitor for Paths<'_> {
-            fn directory(&mut self, _: &Path) {}
-            fn file(&mut self, found: Found<'_>) {
-                self.0.push(found.path);
-            }
-        }
         tree.walker.walk(&mut Paths(&mut seen));
         assert_eq!(seen.len(), 2);
         assert!(seen.iter().any(|path| path.ends_with(name.as_bytes())));
