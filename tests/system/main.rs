@@ -14,8 +14,12 @@
 mod common;
 
 mod acks;
+mod dav;
 mod disk;
+mod filesystems;
 mod load;
+mod machine;
+mod original;
 mod powercut;
 mod rotate;
 
