@@ -239,14 +239,18 @@ impl Server {
             extra: extra.to_owned(),
         };
         // A free port may be taken again before the server binds it.
-        for _ in 0..20 {
+        loop {
             server.port = free_port();
             if server.try_start() {
                 return server;
             }
+            let output = fs::read_to_string(server.beside("out")).unwrap_or_default();
+            let last = output.lines().last().unwrap_or("");
+            assert!(
+                last.contains("in use"),
+                "the server does not start:\n{output}"
+            );
         }
-        let output = fs::read_to_string(server.beside("out")).unwrap_or_default();
-        panic!("the server does not start:\n{output}");
     }
 
     /// Starts it again with the same port, datadir and configuration.
