@@ -8,6 +8,7 @@ mod args;
 mod check;
 #[allow(dead_code, reason = "for the next subcommands")]
 mod datadir;
+mod daemon;
 mod db;
 mod exit;
 #[allow(dead_code, reason = "for the next subcommands")]
