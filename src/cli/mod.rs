@@ -6,18 +6,17 @@
 
 mod args;
 mod check;
-#[allow(dead_code, reason = "for the next subcommands")]
+mod client;
 mod datadir;
 mod daemon;
 mod db;
 mod exit;
-#[allow(dead_code, reason = "for the next subcommands")]
 mod load;
-#[allow(dead_code, reason = "for the next subcommands")]
 mod logging;
 mod out;
 #[allow(dead_code, reason = "for the next subcommands")]
 mod progress;
+mod server;
 #[allow(dead_code, reason = "for the next subcommands")]
 mod sync;
 mod table;
@@ -56,10 +55,9 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Check(args) => check::run(&args),
-        Command::Client(_) => Err(unavailable("client")),
-        Command::Server(_) => Err(unavailable("server")),
-        Command::Sync(args) if args.base.is_some() => Err(unavailable("sync -b")),
-        Command::Sync(_) => Err(unavailable("sync")),
+        Command::Client(args) => client::run(&args),
+        Command::Server(args) => server::run(&args),
+        Command::Sync(args) => sync::run(&args),
         Command::Db(DbCommand::Inspect(args)) => db::inspect(&args),
         Command::Db(DbCommand::Rebuild(args)) => db::rebuild(&args),
         Command::Db(DbCommand::Check(_)) => Err(unavailable("db check")),

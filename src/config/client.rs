@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::destination::{BadUrl, Destination, substitute};
+use super::destination::{BadTemplate, BadUrl, Destination};
 use super::error::{Problem, Step};
 use super::fields::Fields;
 use super::glob::{Exclude, Glob};
@@ -250,38 +250,16 @@ fn destinations(
         .collect())
 }
 
-/// What can go wrong while a URL's substitutions are filled in.
-enum Filling {
-    Url(BadUrl),
-    Machine(io::Error),
-}
-
-impl From<BadUrl> for Filling {
-    fn from(error: BadUrl) -> Self {
-        Self::Url(error)
-    }
-}
-
 fn destination(
     fields: &Fields<'_>,
     datadir: &Path,
     environment: &Environment,
 ) -> Result<Destination, Problem> {
     let template = fields.text("url")?.unwrap_or_default();
-    let url = substitute(template, |name| match name {
-        "hostname" => Ok(Some(environment.hostname.clone())),
-        "machine" => (environment.machine_id)(datadir)
-            .map(Some)
-            .map_err(Filling::Machine),
-        _ => Ok(None),
-    });
-    let error = match url {
-        Ok(url) => match Destination::parse(&url) {
-            Ok(destination) => return Ok(destination),
-            Err(error) => error,
-        },
-        Err(Filling::Url(error)) => error,
-        Err(Filling::Machine(error)) => {
+    let error = match Destination::from_template(template, datadir, environment) {
+        Ok(destination) => return Ok(destination),
+        Err(BadTemplate::Url(error)) => error,
+        Err(BadTemplate::MachineId(error)) => {
             let mut problem = fields.problem("url", "");
             problem.machine = Some(error);
             return Err(problem);

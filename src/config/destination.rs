@@ -1,8 +1,10 @@
 //! Where files are delivered: a URL, taken apart once, its substitutions filled in.
 
-use std::fmt;
 use std::net::Ipv6Addr;
+use std::path::Path;
+use std::{fmt, io};
 
+use super::client::Environment;
 use crate::types::{StableName, WirePath, percent_encode};
 
 /// A place that takes files. Two destinations are the same exactly when they are shown the same.
@@ -40,6 +42,22 @@ impl Destination {
             port,
             base: normal_base(path)?,
         })
+    }
+
+    /// The destination of a URL as it is written, with `{hostname}` and `{machine}` filled in.
+    pub fn from_template(
+        template: &str,
+        datadir: &Path,
+        environment: &Environment,
+    ) -> Result<Self, BadTemplate> {
+        let url = substitute(template, |name| match name {
+            "hostname" => Ok(Some(environment.hostname.clone())),
+            "machine" => (environment.machine_id)(datadir)
+                .map(Some)
+                .map_err(BadTemplate::MachineId),
+            _ => Ok(None),
+        })?;
+        Ok(Self::parse(&url)?)
     }
 
     /// Host name or address to connect to; an IPv6 address without its brackets.
@@ -158,9 +176,20 @@ pub enum BadUrl {
     Substitution(String),
 }
 
+/// Why a URL with substitutions is no destination.
+#[derive(Debug, thiserror::Error)]
+pub enum BadTemplate {
+    /// It is no URL of ours.
+    #[error(transparent)]
+    Url(#[from] BadUrl),
+    /// What `{machine}` stands for is not to be had.
+    #[error("cannot fill in {{machine}}: {0}")]
+    MachineId(#[source] io::Error),
+}
+
 /// Fills in `{hostname}` and `{machine}`, percent-encoded, so that no value can reach beyond its
 /// path segment. `value` says what stands for a name, `None` for one that is not known.
-pub(super) fn substitute<E: From<BadUrl>>(
+fn substitute<E: From<BadUrl>>(
     template: &str,
     mut value: impl FnMut(&str) -> Result<Option<String>, E>,
 ) -> Result<String, E> {

@@ -20,7 +20,7 @@ use std::path::Path;
 use regex::bytes::{Regex, RegexBuilder};
 
 pub use client::{ClientSettings, Environment, PatternSettings};
-pub use destination::{BadUrl, Destination};
+pub use destination::{BadTemplate, BadUrl, Destination};
 pub use error::{ConfigError, Fault};
 pub use server::{ServerSettings, Unconditional};
 

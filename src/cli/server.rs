@@ -1,0 +1,28 @@
+//! `shaftlog server`: the daemon that takes deliveries.
+
+use super::args::ServerArgs;
+use super::daemon::{self, Log};
+use super::datadir::{Datadir, State, database_failed};
+use super::exit::{Exit, Failure};
+use super::{load, unavailable};
+use crate::index::Kind;
+use crate::index::server::ServerIndex;
+use crate::sys;
+
+/// Runs the server that `args` name until it is asked to end.
+pub(super) fn run(args: &ServerArgs) -> Result<Exit, Failure> {
+    let settings = load::server(&args.config)?;
+    // Nothing is opened, bound or written before the datadir is ours alone.
+    let datadir = Datadir::take(&settings.datadir, Kind::Server)?;
+    let log = Log::start(settings.logfile.as_deref(), &args.flags)?;
+    let database = datadir.database(Kind::Server);
+    if datadir.refuse_lost(Kind::Server, &args.config)? == State::New {
+        ServerIndex::create(&database).map_err(database_failed)?;
+    }
+    let index = ServerIndex::open(&database, sys::clock::now()).map_err(database_failed)?;
+    daemon::run(&log, async |_asked| {
+        drop(index);
+        Err::<(), _>(unavailable("server"))
+    })?;
+    Ok(Exit::Done)
+}
