@@ -115,13 +115,11 @@ pub(super) fn run<T>(
         }
         // Nobody listens when the work has just ended by itself.
         let _ = ask.send(());
-        match tokio::time::timeout(END_TIME, work).await {
-            Ok(done) => done.map(Some),
-            Err(_) => {
-                warn!("something hangs: ending without it");
-                Ok(None)
-            }
+        if let Ok(done) = tokio::time::timeout(END_TIME, work).await {
+            return done.map(Some);
         }
+        warn!("something hangs: ending without it");
+        Ok(None)
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     result.inspect_err(|failure| log.note(failure))
