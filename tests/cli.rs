@@ -1,6 +1,8 @@
 //! The command line as scripts see it: exit codes, refusals, names of the program, and what
 //! `db inspect` and `db rebuild` print.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::fs;
@@ -77,9 +79,9 @@ fn a_bad_configuration_exits_78_under_every_name() {
             .arg(&config)
             .output()
             .unwrap();
-        let line = format!("{}:2", config.display());
+        let place = format!("{}:2", config.display());
         if name == "shaftlog-server" {
-            assert_refused(&output, 78, &line);
+            assert_refused(&output, 78, &place);
         } else {
             assert_refused(&output, 78, "bad.yaml");
         }
