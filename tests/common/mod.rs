@@ -56,11 +56,11 @@ pub fn wait_within<T>(
         if let Some(value) = condition() {
             return value;
         }
-        assert!(
-            start.elapsed() < deadline,
-            "not within {deadline:?}: {what}"
-        );
-        std::thread::sleep(Duration::from_millis(5));
+        let waited = start.elapsed();
+        assert!(waited < deadline, "not within {deadline:?}: {what}");
+        // Some conditions are dear: the longer it takes, the less often we look.
+        let pause = waited / 20;
+        std::thread::sleep(pause.clamp(Duration::from_millis(2), Duration::from_millis(100)));
     }
 }
 

@@ -2,6 +2,7 @@
 //! while client and server are killed at random moments.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::common::{self, Client, Daemon, Server, wait_for, wait_until, wait_within};
 use crate::load::{
-    LINE, Logger, Pace, Random, Writer, delivered_bytes, exactly_once, numbers, stretches,
+    LINE, Logger, Pace, Random, Writer, delivered, delivered_bytes, exactly_once, line, stretches,
 };
 use crate::{amount, done, need, scratch};
 
@@ -78,6 +79,7 @@ impl Site {
             state: config.with_extension("state"),
             config,
             log,
+            renames: !directives.contains("copytruncate"),
         }
     }
 }
@@ -86,14 +88,19 @@ struct Logrotate {
     config: PathBuf,
     state: PathBuf,
     log: PathBuf,
+    renames: bool,
 }
 
 impl Logrotate {
-    /// Rotates now.
+    /// Rotates now, and sees that it happened: logrotate can decline without a word. (That
+    /// copytruncate happened shows in the next life that the writer sees.)
     fn rotate(&self) {
+        let inode = || fs::metadata(&self.log).expect("the log").ino();
+        let before = inode();
         let mut command = Command::new("logrotate");
         command.arg("--force").arg("--state").arg(&self.state);
         done(command.arg(&self.config));
+        assert_eq!(inode() != before, self.renames, "{}", self.log.display());
     }
 
     /// Waits until the client holds the file that the next rotation takes away for good: until
@@ -279,9 +286,11 @@ fn copytruncate_never_splices_two_lives() {
 
 /// Whether a delivered file begins with line `life`.
 fn has_life(copies: &Path, life: u64) -> bool {
-    crate::load::delivered(copies).iter().any(|path| {
-        let bytes = fs::read(path).unwrap_or_default();
-        numbers("cut", &bytes).is_ok_and(|(first, _)| first == life)
+    let begin = line("cut", life);
+    delivered(copies).iter().any(|path| {
+        let mut first = [0; LINE];
+        let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut first));
+        read.is_ok() && first == begin
     })
 }
 
