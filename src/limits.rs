@@ -83,6 +83,19 @@ pub const SCAN_INTERVAL: Duration = Duration::from_secs(30);
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(300);
 /// See [`SCAN_INTERVAL`].
 pub const PERIODIC_TRIGGER_INTERVAL: Duration = Duration::from_secs(1);
+/// Ticks of `periodic_trigger_interval` within which every watched file is looked at once: what
+/// `mmap(2)` writes, no notice tells.
+pub const ROUND_TICKS: usize = 30;
+/// Most files without a watch that are looked at in one such tick; some milliseconds of work.
+pub const UNWATCHED_LOOKS: usize = 4096;
+/// Files that share the fsync of their directories and one commit when they are found.
+pub const ADOPT_BATCH: usize = 256;
+/// Most paths that directory notifications tell of before they are worth a whole scan.
+pub const MAIL_PATHS: usize = 4096;
+/// Most files that cannot be taken in of which the reason is remembered.
+pub const KEPT_FAILURES: usize = 4096;
+/// Pause between two writes of the client's progress; what a crash loses of it, a HEAD brings back.
+pub const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long `sync` goes on at a destination that makes no progress (`--patience`).
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// SIGTERM and SIGINT end a daemon within 10 s; open requests get this much of it.

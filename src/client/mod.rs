@@ -2,6 +2,8 @@
 
 pub mod catalogue;
 pub mod dirty;
+pub mod discover;
 pub mod plan;
 pub mod source;
 pub mod walk;
+pub mod watch;

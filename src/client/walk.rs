@@ -291,6 +291,7 @@ mod tests {
     #[derive(Default)]
     struct Seen {
         directories: Vec<PathBuf>,
+        paths: Vec<Vec<u8>>,
         files: Vec<(String, usize)>,
     }
 
@@ -302,6 +303,7 @@ mod tests {
             assert!(found.open().is_ok());
             let path = String::from_utf8_lossy(&found.path).into_owned();
             self.files.push((path, found.pattern));
+            self.paths.push(found.path);
         }
     }
 
@@ -439,23 +441,18 @@ mod tests {
         assert_eq!(tree.look_at("elsewhere").0, []);
     }
 
-    struct Paths<'a>(&'a mut Vec<Vec<u8>>);
-
-    impl Visitor for Paths<'_> {
-        fn directory(&mut self, _: &Path) {}
-        fn file(&mut self, found: Found<'_>) {
-            self.0.push(found.path);
-        }
-    }
-
     #[test]
     fn names_are_bytes() {
         let tree = Tree::new(&["log/*"], &["log/a"]);
         let name = std::ffi::OsString::from_vec(b"log/\xff\n ?#%.log".to_vec());
         fs::write(tree.scratch.path().join(&name), "x").unwrap();
-        let mut seen: Vec<Vec<u8>> = Vec::new();
-        tree.walker.walk(&mut Paths(&mut seen));
-        assert_eq!(seen.len(), 2);
-        assert!(seen.iter().any(|path| path.ends_with(name.as_bytes())));
+        let mut seen = Seen::default();
+        tree.walker.walk(&mut seen);
+        assert_eq!(seen.files.len(), 2);
+        assert!(
+            seen.paths
+                .iter()
+                .any(|path| path.ends_with(name.as_bytes()))
+        );
     }
 }

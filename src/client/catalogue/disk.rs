@@ -5,6 +5,7 @@ use std::io;
 use crate::limits::PRIVATE_DIR;
 use crate::sys::dir::Dir;
 use crate::sys::file::FileKind;
+use crate::types::{Inode, StableName};
 
 /// Visits the path of every file that may be a link of ours, in no order, until `visit` says
 /// false. Directories that vanish meanwhile are passed over.
@@ -46,6 +47,12 @@ fn is_foreign(name: &[u8]) -> bool {
         || name == b"lost+found"
         || name == b".machine-id"
         || name.starts_with(b".tmp.")
+}
+
+/// Whether the link `name` shows this inode now.
+pub(super) fn shows(datadir: &Dir, name: &StableName, inode: Inode) -> io::Result<bool> {
+    let there = datadir.stat(name.as_bytes())?;
+    Ok(there.is_some_and(|stat| stat.inode == inode))
 }
 
 /// Whether the datadir holds any data.

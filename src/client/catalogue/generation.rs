@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
+use super::disk::shows;
 use super::{Catalogue, Holding, Tracked, lock, new_event};
 use crate::index::client::{ClientChange, ClientFile, ClientState, NewFile};
 use crate::index::{EventKind, IndexError};
@@ -140,7 +141,7 @@ impl Catalogue {
         let mut taken = BTreeSet::new();
         loop {
             let name = self.index.free_name(&wanted, &taken)?;
-            if let Holding::Links(datadir) = &self.holding {
+            if let Holding::Links(datadir, _) = &self.holding {
                 let there = datadir.stat(name.as_bytes());
                 let there = there.map_err(|source| GenerationError::Rename {
                     from: old.name.clone(),
@@ -163,7 +164,7 @@ impl Catalogue {
         to: &StableName,
         inode: Inode,
     ) -> Result<(), GenerationError> {
-        let Holding::Links(datadir) = &self.holding else {
+        let Holding::Links(datadir, _) = &self.holding else {
             return Ok(());
         };
         rename(datadir, from, to, inode).map_err(|source| GenerationError::Rename {
@@ -187,12 +188,8 @@ impl Catalogue {
 
 /// Renames durably; done already is done. Nothing is ever replaced.
 fn rename(datadir: &Dir, from: &StableName, to: &StableName, inode: Inode) -> io::Result<()> {
-    let shows = |name: &StableName| -> io::Result<bool> {
-        let there = datadir.stat(name.as_bytes())?;
-        Ok(there.is_some_and(|stat| stat.inode == inode))
-    };
-    if !shows(to)? {
-        if !shows(from)? {
+    if !shows(datadir, to, inode)? {
+        if !shows(datadir, from, inode)? {
             return Err(io::ErrorKind::NotFound.into());
         }
         datadir.create_parents(to.as_bytes(), super::DIRECTORY_MODE)?;

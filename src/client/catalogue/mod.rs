@@ -9,12 +9,16 @@
 //! daemon, and `sync` with a datadir), or by an open descriptor for the time of one run
 //! (`Holding::Open`: `sync --to DIR`). Calls that touch the disk block.
 
+mod adopt;
 mod disk;
 mod generation;
+mod sight;
 mod start;
 mod state;
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -22,6 +26,7 @@ use jiff::Timestamp;
 use self::state::{Entry, State};
 use super::dirty::Dirty;
 use super::source::{Source, SourceError};
+use super::watch::Watches;
 use crate::index::client::{ClientChange, ClientFile, ClientIndex, DestinationId, Progress};
 use crate::index::{EventKind, IndexError, NewEvent};
 use crate::sys::clock;
@@ -29,7 +34,9 @@ use crate::sys::dir::{Access, Dir};
 use crate::sys::file::File;
 use crate::types::{FileId, Inode, Offset, StableName};
 
+pub use self::adopt::{AdoptError, Candidate, Outcome};
 pub use self::generation::{Closing, GenerationError};
+pub use self::sight::Sighting;
 pub use self::start::{StartError, index_path, open_index};
 
 /// Mode of directories in the datadir of a client, which holds what only its owner may read.
@@ -57,8 +64,8 @@ pub struct Tracked {
 
 /// How sources are kept from vanishing.
 enum Holding {
-    /// By a link under the stable name below this directory.
-    Links(Dir),
+    /// By a link under the stable name below this directory, watched for writes.
+    Links(Dir, Arc<Watches>),
     /// By descriptors.
     Open(Mutex<HashMap<FileId, Arc<File>>>),
 }
@@ -95,7 +102,7 @@ impl Catalogue {
     pub fn open(&self, id: FileId) -> Result<Source, SourceError> {
         let tracked = self.tracked(id).ok_or(SourceError::Unknown(id))?;
         let file = match &self.holding {
-            Holding::Links(datadir) => {
+            Holding::Links(datadir, _) => {
                 Arc::new(datadir.open_file(tracked.name.as_bytes(), Access::Read)?)
             }
             Holding::Open(held) => {
@@ -162,7 +169,7 @@ impl Catalogue {
     /// Records an event about a file, with the next [`flush`](Self::flush).
     pub fn event(&self, kind: EventKind, name: &StableName, detail: impl Into<String>) {
         let event = new_event(kind, name, detail);
-        self.state().unwritten.events.push(event);
+        self.state().unwritten.push(event);
     }
 
     /// Writes what [`record`](Self::record), [`observed`](Self::observed) and
@@ -179,6 +186,20 @@ impl Catalogue {
                 self.state().unwritten.put_back(batch);
                 return Err(error);
             }
+        }
+    }
+
+    /// Whether sources are held by links under names that patterns give; otherwise they are held
+    /// by descriptors under their paths.
+    pub fn holds_links(&self) -> bool {
+        matches!(self.holding, Holding::Links(..))
+    }
+
+    /// The device of the datadir that holds the links.
+    pub fn device(&self) -> Option<u64> {
+        match &self.holding {
+            Holding::Links(datadir, _) => Some(datadir.stat_root().ok()?.device),
+            Holding::Open(_) => None,
         }
     }
 
@@ -208,9 +229,18 @@ impl Catalogue {
             state.files.remove(&before);
         }
         state.by_inode.insert(entry.tracked.inode, id);
+        let name = entry.tracked.name.clone();
         state.files.insert(id, entry);
         drop(state);
+        self.watch(id, &name);
         self.dirty.mark(id);
+    }
+
+    /// From here on, writes to the file mark it dirty.
+    fn watch(&self, id: FileId, name: &StableName) {
+        if let Holding::Links(datadir, watches) = &self.holding {
+            watches.add(id, &datadir.path().join(OsStr::from_bytes(name.as_bytes())));
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -13,10 +13,11 @@ use std::sync::{Arc, Mutex};
 
 use super::generation::GenerationError;
 use super::state::{Entry, State};
-use super::{Catalogue, Holding, disk, new_event};
+use super::{Catalogue, Holding, disk};
 use crate::client::dirty::Dirty;
+use crate::client::watch::Watches;
 use crate::index::client::{ClientChange, ClientFile, ClientIndex, ClientState};
-use crate::index::{EventKind, IndexError, Kind, Problem};
+use crate::index::{IndexError, Kind, Problem};
 use crate::limits::PRIVATE_DIR;
 use crate::sys::dir::Dir;
 use crate::types::{FileId, Inode, Shown, StableName};
@@ -85,19 +86,24 @@ fn at(datadir: &Dir, source: io::Error) -> StartError {
 
 impl Catalogue {
     /// A catalogue that holds its sources by links in a locked `datadir`; `urls` are the
-    /// configured destinations. Every active file is marked dirty.
+    /// configured destinations. Every active file is watched and marked dirty.
     pub fn with_links(
         datadir: Dir,
         index: ClientIndex,
         urls: &[String],
         dirty: Arc<Dirty>,
+        watches: Arc<Watches>,
     ) -> Result<Self, StartError> {
-        let catalogue = Self::new(Holding::Links(datadir), index, urls, dirty)?;
+        let holding = Holding::Links(datadir, watches);
+        let catalogue = Self::new(holding, index, urls, dirty)?;
         let missing = catalogue.load_rows()?;
         catalogue.find_orphans()?;
         catalogue.load_progress()?;
         catalogue.give_up(&missing)?;
         for id in catalogue.active() {
+            if let Some(tracked) = catalogue.tracked(id) {
+                catalogue.watch(id, &tracked.name);
+            }
             catalogue.dirty.mark(id);
         }
         Ok(catalogue)
@@ -197,38 +203,17 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Ends the files whose link is gone: what they were, only their source could tell.
+    /// Ends the files whose link is gone.
     fn give_up(&self, missing: &HashSet<FileId>) -> Result<(), StartError> {
         for &id in missing {
-            let Some(tracked) = self.tracked(id) else {
-                continue;
-            };
-            let lacks = self.lacking(id);
-            let state = if lacks.is_empty() {
-                ClientState::Released
-            } else {
-                ClientState::Lost
-            };
-            let mut changes = vec![ClientChange::State(id, state)];
-            for lack in &lacks {
-                let detail = format!("its link is gone from the datadir; {lack}");
-                tracing::error!("{}: {detail}", tracked.name);
-                let event = new_event(EventKind::Lost, &tracked.name, detail);
-                changes.push(ClientChange::Event(event));
-            }
-            self.commit(&changes)?;
-            let mut state = self.state();
-            state.files.remove(&id);
-            if state.by_inode.get(&tracked.inode) == Some(&id) {
-                state.by_inode.remove(&tracked.inode);
-            }
+            self.end_without_link(id)?;
         }
         Ok(())
     }
 
     /// Looks at every link of the datadir for those that no active row explains.
     fn find_orphans(&self) -> Result<(), StartError> {
-        let Holding::Links(datadir) = &self.holding else {
+        let Holding::Links(datadir, _) = &self.holding else {
             return Ok(());
         };
         let mut unexplained = Vec::new();
@@ -280,12 +265,12 @@ impl Catalogue {
     }
 
     /// Whether the link `name` shows this inode now.
-    pub(super) fn shows(&self, name: &StableName, inode: Inode) -> Result<bool, StartError> {
-        let Holding::Links(datadir) = &self.holding else {
-            return Ok(false);
-        };
-        let there = datadir.stat(name.as_bytes());
-        let there = there.map_err(|source| at(datadir, source))?;
-        Ok(there.is_some_and(|stat| stat.inode == inode))
+    fn shows(&self, name: &StableName, inode: Inode) -> Result<bool, StartError> {
+        match &self.holding {
+            Holding::Links(datadir, _) => {
+                disk::shows(datadir, name, inode).map_err(|source| at(datadir, source))
+            }
+            Holding::Open(_) => Ok(false),
+        }
     }
 }

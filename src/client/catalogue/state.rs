@@ -1,6 +1,7 @@
 //! The catalogue's memory.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -9,11 +10,14 @@ use std::sync::Arc;
 use super::Tracked;
 use crate::index::NewEvent;
 use crate::index::client::{ClientChange, ClientFile, DestinationId, Progress};
-use crate::sys::file::{self, File};
+use crate::sys::file::{self, File, FileStat};
 use crate::types::{FileId, Inode, Offset, StableName};
 
 /// Most changes of one transaction of [`flush`](super::Catalogue::flush).
 const BATCH: usize = 2048;
+
+/// Most events that wait to be written.
+const EVENTS: usize = 4096;
 
 #[derive(Default)]
 pub(super) struct State {
@@ -25,9 +29,60 @@ pub(super) struct State {
     pub(super) unwritten: Unwritten,
 }
 
+impl State {
+    /// Gives an active file another source; what it was before.
+    pub(super) fn set_source(&mut self, id: FileId, source: &[u8]) -> Option<Arc<Tracked>> {
+        let entry = self.files.get_mut(&id)?;
+        let before = Arc::clone(&entry.tracked);
+        let mut tracked = Tracked::clone(&before);
+        tracked.source = source.to_vec();
+        entry.tracked = Arc::new(tracked);
+        self.unwritten.sources.insert(id, source.to_vec());
+        Some(before)
+    }
+
+    /// Says which pattern finds an active file.
+    pub(super) fn set_pattern(&mut self, id: FileId, pattern: &str) {
+        if let Some(entry) = self.files.get_mut(&id) {
+            let mut tracked = Tracked::clone(&entry.tracked);
+            pattern.clone_into(&mut tracked.pattern);
+            entry.tracked = Arc::new(tracked);
+            self.unwritten.patterns.insert(id, pattern.to_owned());
+        }
+    }
+
+    /// Takes a file out.
+    pub(super) fn forget(&mut self, id: FileId) {
+        if let Some(entry) = self.files.remove(&id)
+            && self.by_inode.get(&entry.tracked.inode) == Some(&id)
+        {
+            self.by_inode.remove(&entry.tracked.inode);
+        }
+    }
+}
+
+/// What tells that a file may have changed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Look {
+    size: Offset,
+    mtime: i64,
+    ctime: i64,
+}
+
+impl Look {
+    pub(super) fn of(stat: &FileStat) -> Self {
+        Self {
+            size: stat.size,
+            mtime: stat.mtime,
+            ctime: stat.ctime,
+        }
+    }
+}
+
 /// An active file.
 pub(super) struct Entry {
     pub(super) tracked: Arc<Tracked>,
+    pub(super) looked: Option<Look>,
     /// Bytes that this generation is known to have had.
     pub(super) length: Offset,
     progress: Vec<(DestinationId, Arc<Progress>)>,
@@ -45,6 +100,7 @@ impl Entry {
                 generation: row.generation,
                 discovered: row.discovered,
             }),
+            looked: None,
             length: row.length,
             progress: Vec::new(),
         }
@@ -81,12 +137,26 @@ impl Entry {
 pub(super) struct Unwritten {
     pub(super) progress: HashMap<(DestinationId, FileId), Arc<Progress>>,
     pub(super) lengths: HashMap<FileId, Offset>,
+    pub(super) sources: HashMap<FileId, Vec<u8>>,
+    pub(super) patterns: HashMap<FileId, String>,
     pub(super) events: Vec<NewEvent>,
 }
 
 impl Unwritten {
+    /// Adds an event; with a database that cannot be written for long, the oldest go.
+    pub(super) fn push(&mut self, event: NewEvent) {
+        if self.events.len() >= EVENTS {
+            self.events.remove(0);
+        }
+        self.events.push(event);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.progress.is_empty() && self.lengths.is_empty() && self.events.is_empty()
+        self.progress.is_empty()
+            && self.lengths.is_empty()
+            && self.sources.is_empty()
+            && self.patterns.is_empty()
+            && self.events.is_empty()
     }
 
     /// Takes out as much as one transaction should hold.
@@ -94,35 +164,48 @@ impl Unwritten {
         Self {
             progress: take(&mut self.progress),
             lengths: take(&mut self.lengths),
+            sources: take(&mut self.sources),
+            patterns: take(&mut self.patterns),
             events: self.events.drain(..self.events.len().min(BATCH)).collect(),
         }
     }
 
     /// Puts back what could not be written, newer values excepted.
     pub(super) fn put_back(&mut self, old: Self) {
-        for (key, progress) in old.progress {
-            self.progress.entry(key).or_insert(progress);
-        }
-        for (id, length) in old.lengths {
-            self.lengths.entry(id).or_insert(length);
-        }
+        put_back(&mut self.progress, old.progress);
+        put_back(&mut self.lengths, old.lengths);
+        put_back(&mut self.sources, old.sources);
+        put_back(&mut self.patterns, old.patterns);
         self.events.splice(..0, old.events);
     }
 
     pub(super) fn changes(&self) -> Vec<ClientChange> {
-        let progress = self.progress.iter().map(|((destination, id), progress)| {
+        let mut changes = Vec::new();
+        changes.extend(self.progress.iter().map(|((destination, id), progress)| {
             ClientChange::Progress(*destination, *id, Box::new(Progress::clone(progress)))
-        });
-        let lengths = self
-            .lengths
-            .iter()
-            .map(|(id, length)| ClientChange::Length(*id, *length));
-        let events = self.events.iter().cloned().map(ClientChange::Event);
-        progress.chain(lengths).chain(events).collect()
+        }));
+        let lengths = self.lengths.iter();
+        changes.extend(lengths.map(|(id, length)| ClientChange::Length(*id, *length)));
+        changes.extend(self.sources.iter().map(|(id, source)| {
+            let source = source.clone();
+            ClientChange::Source { id: *id, source }
+        }));
+        changes.extend(self.patterns.iter().map(|(id, pattern)| {
+            let pattern = pattern.clone();
+            ClientChange::Pattern { id: *id, pattern }
+        }));
+        changes.extend(self.events.iter().cloned().map(ClientChange::Event));
+        changes
     }
 }
 
-fn take<K: Copy + Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>) -> HashMap<K, V> {
+fn put_back<K: Eq + Hash, V>(into: &mut HashMap<K, V>, old: HashMap<K, V>) {
+    for (key, value) in old {
+        into.entry(key).or_insert(value);
+    }
+}
+
+fn take<K: Copy + Eq + Hash, V>(map: &mut HashMap<K, V>) -> HashMap<K, V> {
     if map.len() <= BATCH {
         return std::mem::take(map);
     }

@@ -1,0 +1,191 @@
+//! Noticing that known files were written: one watch an active inode, and a round of looks for
+//! what watches do not tell.
+//!
+//! Nothing happens here but marking files dirty. A watch sees writes through every name of its
+//! inode, also after rotation and removal. It does not see writes through `mmap(2)`; notices may be
+//! lost when the queue overflows; and there may be no more watches to be had: then a look at size
+//! and times, in turn, finds what changed.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::io::unix::AsyncFd;
+
+use super::catalogue::Catalogue;
+use super::dirty::Dirty;
+use crate::limits::{ROUND_TICKS, UNWATCHED_LOOKS};
+use crate::sys::inotify::{Inotify, Notice, Watch, WatchError};
+use crate::types::FileId;
+
+/// The watches of all active files. Calls do not block for long.
+pub struct Watches {
+    /// `None` when there is no queue to be had.
+    inotify: Option<Arc<Inotify>>,
+    dirty: Arc<Dirty>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    files: HashMap<Watch, FileId>,
+    watches: HashMap<FileId, Watch>,
+    /// Whether the one warning was given.
+    warned: bool,
+}
+
+impl Watches {
+    /// No watches yet; without any to be had, one warning says so, now or later.
+    pub fn new(dirty: Arc<Dirty>) -> Self {
+        let mut state = State::default();
+        let inotify = match Inotify::new() {
+            Ok(inotify) => Some(Arc::new(inotify)),
+            Err(error) => {
+                state.warn(&error);
+                None
+            }
+        };
+        Self {
+            inotify,
+            dirty,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Watches the inode that `path` shows as the file `id`; a generation before it on the same
+    /// inode is not told of any more.
+    pub fn add(&self, id: FileId, path: &Path) {
+        let Some(inotify) = &self.inotify else {
+            return;
+        };
+        // Within the lock: two generations of one inode share the watch.
+        let mut state = self.state();
+        match inotify.add(path) {
+            Ok(watch) => {
+                if let Some(before) = state.files.insert(watch, id) {
+                    state.watches.remove(&before);
+                }
+                state.watches.insert(id, watch);
+            }
+            Err(error @ WatchError::Exhausted) => state.warn(&error),
+            Err(WatchError::Io(error)) => {
+                tracing::debug!(%error, path = %path.display(), "no watch");
+            }
+        }
+    }
+
+    /// Ends the watch of a file.
+    pub fn remove(&self, id: FileId) {
+        let mut state = self.state();
+        if let (Some(watch), Some(inotify)) = (state.watches.remove(&id), &self.inotify) {
+            state.files.remove(&watch);
+            if let Err(error) = inotify.remove(watch) {
+                tracing::debug!(%error, "a watch could not be removed");
+            }
+        }
+    }
+
+    /// Those of the files whose writes nobody tells of.
+    fn without(&self, mut files: Vec<FileId>) -> Vec<FileId> {
+        let state = self.state();
+        files.retain(|id| !state.watches.contains_key(id));
+        files
+    }
+
+    /// Turns notices into marks for as long as it is polled; to be dropped at the end.
+    pub async fn run(&self) {
+        if let Some(inotify) = &self.inotify
+            && let Err(error) = self.listen(inotify).await
+        {
+            tracing::error!(%error, "no more notices of writes: files are looked at in turn");
+            self.state().watches.clear();
+        }
+        std::future::pending::<()>().await;
+    }
+
+    async fn listen(&self, inotify: &Arc<Inotify>) -> io::Result<()> {
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; ours cannot be closed early"
+        )]
+        let queue = AsyncFd::new(Arc::clone(inotify))?;
+        loop {
+            let mut ready = queue.readable().await?;
+            match ready.try_io(|queue| queue.get_ref().read(|notice| self.heard(notice))) {
+                Ok(read) => read?,
+                Err(_empty) => {}
+            }
+        }
+    }
+
+    fn heard(&self, notice: Notice) {
+        match notice {
+            Notice::Written(watch) => {
+                let id = self.state().files.get(&watch).copied();
+                if let Some(id) = id {
+                    self.dirty.mark(id);
+                }
+            }
+            Notice::Dropped(watch) => {
+                let mut state = self.state();
+                if let Some(id) = state.files.remove(&watch) {
+                    state.watches.remove(&id);
+                }
+            }
+            Notice::Overflow => {
+                tracing::debug!("notices of writes were lost; looking at every file");
+                let all: Vec<FileId> = self.state().watches.keys().copied().collect();
+                for id in all {
+                    self.dirty.mark(id);
+                }
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The looks in turn: at each tick some of the watched files, so that all had their turn after
+/// [`ROUND_TICKS`], and all that have no watch, within bounds.
+#[derive(Default)]
+pub struct Round {
+    waiting: Vec<FileId>,
+    share: usize,
+    unwatched: Vec<FileId>,
+}
+
+impl Round {
+    /// Looks at the files whose turn it is.
+    pub fn tick(&mut self, catalogue: &Catalogue, watches: &Watches) {
+        if self.waiting.is_empty() {
+            self.waiting = catalogue.active();
+            self.share = self.waiting.len().div_ceil(ROUND_TICKS);
+        }
+        look(catalogue, &mut self.waiting, self.share);
+        if self.unwatched.is_empty() {
+            self.unwatched = watches.without(catalogue.active());
+        }
+        look(catalogue, &mut self.unwatched, UNWATCHED_LOOKS);
+    }
+}
+
+fn look(catalogue: &Catalogue, waiting: &mut Vec<FileId>, most: usize) {
+    let rest = waiting.len().saturating_sub(most);
+    for id in waiting.drain(rest..) {
+        catalogue.look_again(id);
+    }
+}
+
+impl State {
+    fn warn(&mut self, error: &WatchError) {
+        if !self.warned {
+            self.warned = true;
+            tracing::warn!(
+                "{error}; files without one are looked at every periodic_trigger_interval"
+            );
+        }
+    }
+}
