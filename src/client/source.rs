@@ -149,7 +149,16 @@ pub enum SourceError {
     },
     /// Opening failed.
     #[error("cannot open: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+impl From<io::Error> for SourceError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Gone,
+            _ => Self::Io(error),
+        }
+    }
 }
 
 #[cfg(test)]

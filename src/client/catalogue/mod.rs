@@ -98,15 +98,30 @@ impl Catalogue {
         state.files.get(&id).map(|entry| Arc::clone(&entry.tracked))
     }
 
-    /// Opens an active file and makes sure that it is the inode it was.
+    /// Opens an active file and makes sure that it is the inode it was. A link that was removed
+    /// or replaced under us ends the file.
     pub fn open(&self, id: FileId) -> Result<Source, SourceError> {
         let tracked = self.tracked(id).ok_or(SourceError::Unknown(id))?;
+        let opened = self.open_held(&tracked);
+        if self.holds_links()
+            && matches!(
+                opened,
+                Err(SourceError::Gone | SourceError::Replaced { .. })
+            )
+            && let Err(error) = self.end_without_link(id)
+        {
+            tracing::error!("{}: its link is gone, but: {error}", tracked.name);
+        }
+        opened
+    }
+
+    fn open_held(&self, tracked: &Tracked) -> Result<Source, SourceError> {
         let file = match &self.holding {
             Holding::Links(datadir, _) => {
                 Arc::new(datadir.open_file(tracked.name.as_bytes(), Access::Read)?)
             }
             Holding::Open(held) => {
-                let held = lock(held).get(&id).map(Arc::clone);
+                let held = lock(held).get(&tracked.id).map(Arc::clone);
                 match held {
                     Some(file) => file,
                     None => Arc::new(state::reopen(&tracked.source)?),
@@ -260,3 +275,6 @@ fn new_event(kind: EventKind, name: &StableName, detail: impl Into<String>) -> N
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Seeing files that are known already: by a scan under a path, or by a look at the link itself.
 
 use super::state::Look;
-use super::{Catalogue, Holding, disk, new_event};
+use super::{Catalogue, Holding, disk, lock, new_event};
 use crate::index::client::{ClientChange, ClientState};
 use crate::index::{EventKind, IndexError};
 use crate::sys::file::{self, FileStat};
@@ -95,9 +95,18 @@ impl Catalogue {
 
     /// Ends a file whose link is gone; it is lost if a destination lacks bytes of it.
     pub(super) fn end_without_link(&self, id: FileId) -> Result<(), IndexError> {
-        let Some(tracked) = self.tracked(id) else {
+        // A generation that is being closed has no link for a moment.
+        let _naming = lock(&self.naming);
+        let (Some(tracked), Holding::Links(datadir, watches)) = (self.tracked(id), &self.holding)
+        else {
             return Ok(());
         };
+        if !matches!(
+            disk::shows(datadir, &tracked.name, tracked.inode),
+            Ok(false)
+        ) {
+            return Ok(());
+        }
         let lacks = self.lacking(id);
         let end = if lacks.is_empty() {
             ClientState::Released
@@ -113,9 +122,7 @@ impl Catalogue {
         }
         self.commit(&changes)?;
         self.state().forget(id);
-        if let Holding::Links(_, watches) = &self.holding {
-            watches.remove(id);
-        }
+        watches.remove(id);
         Ok(())
     }
 }

@@ -1,0 +1,479 @@
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::client::dirty::Queue;
+use crate::index::client::{ClientState, NewFile, ProgressState};
+use crate::prefix::HasherState;
+use crate::sys::file;
+use crate::types::Prefix;
+
+const URLS: [&str; 2] = ["http://one/", "http://two/"];
+
+/// A datadir and a directory of sources on one filesystem.
+struct Bench {
+    scratch: tempfile::TempDir,
+}
+
+/// A running catalogue.
+struct Run {
+    catalogue: Catalogue,
+    queue: Arc<Queue>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        fs::create_dir_all(scratch.path().join("data/.shaftlog")).unwrap();
+        fs::create_dir(scratch.path().join("log")).unwrap();
+        Self { scratch }
+    }
+
+    fn datadir(&self) -> PathBuf {
+        self.scratch.path().join("data")
+    }
+
+    fn source(&self, name: &str) -> PathBuf {
+        self.scratch.path().join("log").join(name)
+    }
+
+    fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.source(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn start(&self) -> Run {
+        let datadir = Dir::open(&self.datadir()).unwrap();
+        let index = open_index(&datadir).unwrap();
+        let dirty = Arc::new(Dirty::default());
+        let queue = dirty.queue();
+        let watches = Arc::new(Watches::new(Arc::clone(&dirty)));
+        let urls = URLS.map(str::to_owned);
+        let catalogue = Catalogue::with_links(datadir, index, &urls, dirty, watches).unwrap();
+        Run { catalogue, queue }
+    }
+
+    /// Content of a name in the datadir.
+    fn held(&self, name: &str) -> String {
+        fs::read_to_string(self.datadir().join(name)).unwrap()
+    }
+}
+
+impl Run {
+    fn candidate(path: &Path, wanted: &str) -> Candidate {
+        let file = file::open_nofollow(path).unwrap();
+        Candidate {
+            path: path.as_os_str().as_bytes().to_vec(),
+            pattern: "p".to_owned(),
+            wanted: name(wanted),
+            stat: file::stat(&file).unwrap(),
+            file,
+        }
+    }
+
+    fn adopt(&self, path: &Path, wanted: &str) -> Arc<Tracked> {
+        let [outcome] = &self.catalogue.adopt(vec![Self::candidate(path, wanted)])[..] else {
+            panic!("one candidate, one outcome");
+        };
+        self.tracked(*outcome.result.as_ref().unwrap())
+    }
+
+    fn tracked(&self, id: FileId) -> Arc<Tracked> {
+        self.catalogue.tracked(id).expect("an active file")
+    }
+
+    fn sight(&self, path: &Path) -> Sighting {
+        let stat = file::stat_path(path).unwrap();
+        let path = path.as_os_str().as_bytes();
+        self.catalogue.sight(path, "p", &stat).unwrap()
+    }
+
+    fn confirm(&self, destination: usize, id: FileId, length: u64) {
+        let source = self.catalogue.open(id).unwrap();
+        let length = Offset::new(length).unwrap();
+        let hasher = source.hash_prefix(None, length).unwrap();
+        let progress = Progress {
+            confirmed: hasher.prefix(),
+            hasher: hasher.state(),
+            seam: source.seam(length).unwrap(),
+            confirmed_at: clock::now(),
+            state: ProgressState::Current,
+            verified: true,
+        };
+        let destination = self.catalogue.destinations()[destination].0;
+        self.catalogue.record(destination, id, progress);
+    }
+
+    fn events(&self, kind: EventKind) -> Vec<String> {
+        self.catalogue.flush().unwrap();
+        let events = self.catalogue.index().events(0, 1000).unwrap();
+        let matching = events.into_iter().filter(|(_, event)| event.kind == kind);
+        matching.map(|(_, event)| event.detail).collect()
+    }
+
+    fn marked(&self) -> Vec<FileId> {
+        std::iter::from_fn(|| self.queue.take()).collect()
+    }
+
+    fn state_of(&self, id: FileId) -> ClientState {
+        self.catalogue.index().file(id).unwrap().unwrap().state
+    }
+}
+
+fn name(text: &str) -> StableName {
+    StableName::parse(text).unwrap()
+}
+
+#[test]
+fn files_are_linked_recorded_and_marked() {
+    let bench = Bench::new();
+    let run = bench.start();
+    let path = bench.write("a", "line\n");
+    let file = run.adopt(&path, "sub/dir/a");
+    assert_eq!(file.name, name("sub/dir/a"));
+    assert_eq!(fs::metadata(&path).unwrap().nlink(), 2);
+    assert_eq!(bench.held("sub/dir/a"), "line\n");
+    assert_eq!(run.marked(), [file.id]);
+    assert_eq!(run.sight(&path), Sighting::Known(file.id));
+    let one = run.catalogue.destinations()[0].0;
+    assert!(run.catalogue.fresh(one, file.id));
+    assert_eq!(
+        run.events(EventKind::Discovered),
+        [path.display().to_string()]
+    );
+
+    let source = run.catalogue.open(file.id).unwrap();
+    assert_eq!(source.size().unwrap().bytes(), 5);
+    drop(run);
+    let again = bench.start();
+    assert_eq!(again.marked(), [file.id]);
+    assert_eq!(*again.tracked(file.id), *file);
+}
+
+#[test]
+fn no_two_files_share_a_name() {
+    let bench = Bench::new();
+    let run = bench.start();
+    let paths = ["a", "b", "c"].map(|source| bench.write(source, source));
+    // In one batch, a second name of one inode among them.
+    fs::hard_link(&paths[0], bench.source("a again")).unwrap();
+    let candidates = [&paths[0], &bench.source("a again"), &paths[1]];
+    let batch = candidates.map(|path| Run::candidate(path, "same"));
+    let outcomes = run.catalogue.adopt(batch.into());
+    assert_eq!(outcomes.len(), 2);
+    // A name that only the disk knows.
+    fs::write(bench.datadir().join("same.2"), "foreign").unwrap();
+    assert_eq!(run.adopt(&paths[2], "same").name, name("same.3"));
+    assert_eq!(
+        (bench.held("same"), bench.held("same.1")),
+        ("a".into(), "b".into())
+    );
+    assert_eq!(bench.held("same.2"), "foreign");
+}
+
+#[test]
+fn a_link_without_a_row_keeps_its_name() {
+    let bench = Bench::new();
+    drop(bench.start());
+    let path = bench.write("a", "line\n");
+    fs::create_dir(bench.datadir().join("sub")).unwrap();
+    fs::hard_link(&path, bench.datadir().join("sub/linked")).unwrap();
+    let gone = bench.write("gone", "only here\n");
+    fs::rename(&gone, bench.datadir().join("held")).unwrap();
+
+    let run = bench.start();
+    assert_eq!(run.catalogue.active(), []);
+    assert_eq!(run.sight(&path), Sighting::New);
+    assert_eq!(run.adopt(&path, "another name").name, name("sub/linked"));
+    assert_eq!(fs::metadata(&path).unwrap().nlink(), 2);
+
+    let [Outcome { result: Ok(id), .. }] = run.catalogue.adopt_orphans()[..] else {
+        panic!("the link that no scan has found is adopted");
+    };
+    assert_eq!(run.tracked(id).name, name("held"));
+    assert!(run.catalogue.adopt_orphans().is_empty());
+}
+
+#[test]
+fn a_row_without_a_link_is_lost_only_with_bytes_that_somebody_lacks() {
+    let bench = Bench::new();
+    let run = bench.start();
+    let lost = run.adopt(&bench.write("a", "12345"), "a");
+    let delivered = run.adopt(&bench.write("b", "12345"), "b");
+    run.confirm(0, lost.id, 5);
+    run.confirm(1, lost.id, 2);
+    run.confirm(0, delivered.id, 5);
+    run.confirm(1, delivered.id, 5);
+    run.catalogue.flush().unwrap();
+    drop(run);
+    for link in ["a", "b"] {
+        fs::remove_file(bench.datadir().join(link)).unwrap();
+    }
+
+    let run = bench.start();
+    assert_eq!(run.catalogue.active(), []);
+    assert_eq!(run.state_of(lost.id), ClientState::Lost);
+    assert_eq!(run.state_of(delivered.id), ClientState::Released);
+    let events = run.events(EventKind::Lost);
+    assert_eq!(events.len(), 1);
+    assert!(
+        events[0].ends_with("bytes 2 to 5 never reached http://two/"),
+        "{events:?}"
+    );
+    // The source is still there: a new file, under a name of its own.
+    assert_eq!(run.sight(&bench.source("a")), Sighting::New);
+    assert_eq!(run.adopt(&bench.source("a"), "a").name, name("a.1"));
+}
+
+#[test]
+fn a_link_removed_under_a_running_client_ends_the_file() {
+    let bench = Bench::new();
+    let run = bench.start();
+    let path = bench.write("a", "12345");
+    let file = run.adopt(&path, "a");
+    fs::remove_file(bench.datadir().join("a")).unwrap();
+    assert!(matches!(
+        run.catalogue.open(file.id),
+        Err(SourceError::Gone)
+    ));
+    assert!(run.catalogue.tracked(file.id).is_none());
+    assert_eq!(run.sight(&path), Sighting::New);
+    assert_eq!(run.state_of(file.id), ClientState::Lost);
+    assert_eq!(run.events(EventKind::Lost).len(), 2);
+}
+
+#[test]
+fn a_link_that_shows_another_inode_is_not_the_file() {
+    let bench = Bench::new();
+    let run = bench.start();
+    let file = run.adopt(&bench.write("a", "12345"), "a");
+    fs::remove_file(bench.datadir().join("a")).unwrap();
+    fs::write(bench.datadir().join("a"), "54321").unwrap();
+    let opened = run.catalogue.open(file.id);
+    assert!(matches!(opened, Err(SourceError::Replaced { .. })));
+    assert_eq!(run.catalogue.active(), []);
+    drop(run);
+    let run = bench.start();
+    assert_eq!(run.catalogue.active(), []);
+    assert!(run.catalogue.adopt_orphans().is_empty());
+}
+
+#[test]
+fn a_rotated_source_is_the_same_file() {
+    let bench = Bench::new();
+    let run = bench.start();
+    let path = bench.write("log", "1");
+    let file = run.adopt(&path, "log");
+    // A second name is no rename.
+    fs::hard_link(&path, bench.source("copy")).unwrap();
+    run.sight(&bench.source("copy"));
+    assert_eq!(run.tracked(file.id).source, file.source);
+
+    fs::remove_file(bench.source("copy")).unwrap();
+    fs::rename(&path, bench.source("log.1")).unwrap();
+    bench.write("log", "2");
+    assert_eq!(run.sight(&bench.source("log.1")), Sighting::Known(file.id));
+    assert_eq!(run.sight(&path), Sighting::New);
+    let source = bench.source("log.1");
+    assert_eq!(run.tracked(file.id).source, source.as_os_str().as_bytes());
+    let events = run.events(EventKind::RenamedSource);
+    assert_eq!(
+        events,
+        [format!("{} is now {}", path.display(), source.display())]
+    );
+    drop(run);
+    let source = bench.start().tracked(file.id).source.clone();
+    assert!(source.ends_with(b"log.1"));
+}
+
+#[test]
+fn a_closed_generation_goes_on_under_the_next_name() {
+    let bench = Bench::new();
+    let run = bench.start();
+    let path = bench.write("log", "12345");
+    let first = run.adopt(&path, "log.1700");
+    run.confirm(0, first.id, 5);
+    run.confirm(1, first.id, 3);
+    fs::write(&path, "new").unwrap();
+    run.marked();
+
+    let supersede = |id| {
+        run.catalogue
+            .supersede(id, Closing::Changed, "it shrank")
+            .unwrap()
+    };
+    let second = supersede(first.id);
+    assert_eq!(run.marked(), [second]);
+    assert_eq!(run.tracked(second).name, name("log.1700.1"));
+    assert_eq!(run.tracked(second).generation, 2);
+    assert_eq!(bench.held("log.1700.1"), "new");
+    assert!(!bench.datadir().join("log.1700").exists());
+    assert!(run.catalogue.tracked(first.id).is_none());
+    assert_eq!(
+        run.state_of(first.id),
+        ClientState::Superseded { by: second }
+    );
+    assert_eq!(run.state_of(second), ClientState::Active);
+    assert_eq!(run.sight(&path), Sighting::Known(second));
+    // A destination that comes later with the same news hears of the same successor.
+    assert_eq!(supersede(first.id), second);
+    let lost = run.events(EventKind::Lost);
+    assert_eq!(lost, ["bytes 3 to 5 never reached http://two/"]);
+    assert_eq!(
+        run.events(EventKind::Superseded),
+        ["it shrank; goes on as log.1700.1"]
+    );
+
+    let third = supersede(second);
+    assert_eq!(run.tracked(third).name, name("log.1700.2"));
+    drop(run);
+    let run = bench.start();
+    assert_eq!(run.catalogue.active(), [third]);
+    assert_eq!(bench.held("log.1700.2"), "new");
+}
+
+#[test]
+fn a_whole_file_at_a_taken_name_loses_nothing() {
+    let bench = Bench::new();
+    let run = bench.start();
+    let file = run.adopt(&bench.write("a", "12345"), "a");
+    let closing = Closing::NameTaken;
+    let next = run
+        .catalogue
+        .supersede(file.id, closing, "somebody else's")
+        .unwrap();
+    assert_eq!(run.tracked(next).name, name("a.1"));
+    assert!(run.events(EventKind::Lost).is_empty());
+}
+
+#[test]
+fn an_unfinished_rename_is_finished_at_the_start() {
+    for moved in [false, true] {
+        let bench = Bench::new();
+        let run = bench.start();
+        let old = run.adopt(&bench.write("a", "12345"), "a");
+        let row = NewFile {
+            inode: old.inode,
+            generation: 2,
+            name: name("deep/a.1"),
+            source: old.source.clone(),
+            pattern: old.pattern.clone(),
+            discovered: clock::now(),
+            length: Offset::ZERO,
+        };
+        let new = run.catalogue.index().supersede(old.id, row).unwrap();
+        drop(run);
+        if moved {
+            fs::create_dir(bench.datadir().join("deep")).unwrap();
+            fs::rename(bench.datadir().join("a"), bench.datadir().join("deep/a.1")).unwrap();
+        }
+
+        let run = bench.start();
+        assert_eq!(run.catalogue.active(), [new]);
+        assert_eq!(bench.held("deep/a.1"), "12345");
+        assert!(!bench.datadir().join("a").exists());
+        assert_eq!(run.state_of(new), ClientState::Active);
+    }
+}
+
+#[test]
+fn a_commit_that_succeeded_unnoticed_is_gone_on_from() {
+    let bench = Bench::new();
+    let run = bench.start();
+    let old = run.adopt(&bench.write("a", "12345"), "a");
+    let row = NewFile {
+        inode: old.inode,
+        generation: 2,
+        name: name("a.1"),
+        source: old.source.clone(),
+        pattern: old.pattern.clone(),
+        discovered: clock::now(),
+        length: Offset::ZERO,
+    };
+    let new = run.catalogue.index().supersede(old.id, row).unwrap();
+    let again = run
+        .catalogue
+        .supersede(old.id, Closing::Changed, "again")
+        .unwrap();
+    assert_eq!(again, new);
+    assert_eq!(bench.held("a.1"), "12345");
+
+    let path = bench.write("b", "x");
+    let stat = file::stat_path(&path).unwrap();
+    fs::hard_link(&path, bench.datadir().join("b")).unwrap();
+    let row = NewFile {
+        inode: stat.inode,
+        generation: 1,
+        name: name("b"),
+        source: Vec::new(),
+        pattern: String::new(),
+        discovered: clock::now(),
+        length: stat.size,
+    };
+    let ids = run.catalogue.index().adopt(&[row]).unwrap();
+    run.catalogue.state().orphans.insert(stat.inode, name("b"));
+    assert_eq!(run.adopt(&path, "b").id, ids[0]);
+}
+
+#[test]
+fn progress_is_visible_at_once_and_durable_after_a_flush() {
+    let bench = Bench::new();
+    let run = bench.start();
+    let file = run.adopt(&bench.write("a", "12345"), "a");
+    let [one, two] = [0, 1].map(|at| run.catalogue.destinations()[at].0);
+    assert!(run.catalogue.largest_confirmed(file.id).is_none());
+    run.confirm(0, file.id, 3);
+    run.confirm(1, file.id, 5);
+    let confirmed = |run: &Run, at| run.catalogue.progress(at, file.id).unwrap().confirmed;
+    assert_eq!(confirmed(&run, one).length.bytes(), 3);
+    assert_eq!(run.catalogue.largest_confirmed(file.id).unwrap().0, two);
+    let stored = run.catalogue.index().progress(one, file.id).unwrap();
+    assert!(stored.is_none());
+    run.catalogue.flush().unwrap();
+    let before: Prefix = confirmed(&run, two);
+    drop(run);
+    let run = bench.start();
+    assert_eq!(confirmed(&run, two), before);
+    assert_eq!(confirmed(&run, one).length.bytes(), 3);
+    let progress = run.catalogue.progress(two, file.id).unwrap();
+    assert_ne!(progress.hasher, HasherState::empty());
+}
+
+#[test]
+fn a_destination_that_comes_later_finds_no_fresh_files() {
+    let bench = Bench::new();
+    let run = bench.start();
+    let file = run.adopt(&bench.write("a", "1"), "a");
+    let (new, row) = run.catalogue.index().destination("http://three/").unwrap();
+    assert!(row.since > file.id);
+    assert!(!run.catalogue.fresh(new, file.id));
+}
+
+#[test]
+fn data_without_a_database_is_refused_by_name_of_the_cure() {
+    let bench = Bench::new();
+    fs::write(bench.datadir().join("messages.1700"), "x").unwrap();
+    let datadir = Dir::open(&bench.datadir()).unwrap();
+    let Err(error) = open_index(&datadir) else {
+        panic!("links without a database are not started with");
+    };
+    assert!(error.to_string().contains("shaftlog db rebuild"), "{error}");
+    assert!(!index_path(&bench.datadir()).exists());
+}
+
+#[test]
+fn what_changed_since_the_last_look_is_marked() {
+    let bench = Bench::new();
+    let run = bench.start();
+    let path = bench.write("a", "1");
+    let file = run.adopt(&path, "a");
+    run.sight(&path);
+    run.marked();
+    run.catalogue.look_again(file.id);
+    assert_eq!(run.marked(), []);
+    fs::write(&path, "12").unwrap();
+    run.catalogue.look_again(file.id);
+    assert_eq!(run.marked(), [file.id]);
+}
