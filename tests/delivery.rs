@@ -19,5 +19,7 @@ mod delivery {
     pub mod files;
     pub mod manners;
     pub mod network;
+    pub mod original;
     pub mod scale;
+    pub mod upgrade;
 }

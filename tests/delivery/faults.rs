@@ -62,7 +62,7 @@ impl Proxy {
                     return;
                 }
                 let shared = Arc::clone(&serving);
-                thread::spawn(move || shared.connection(stream));
+                thread::spawn(move || shared.connection(&stream));
             }
         });
         Self { port, shared }
@@ -102,7 +102,7 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    fn connection(&self, client: TcpStream) {
+    fn connection(&self, client: &TcpStream) {
         let fault = *self.fault.lock().expect("no panic");
         self.accepted.fetch_add(1, Ordering::Relaxed);
         if fault == Fault::Refuse {
@@ -111,7 +111,7 @@ impl Shared {
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
         self.most_open.fetch_max(open, Ordering::Relaxed);
         if let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.target)) {
-            let _ = self.pump(&client, &server, fault);
+            let _ = self.pump(client, &server, fault);
             let _ = client.shutdown(Shutdown::Both);
             let _ = server.shutdown(Shutdown::Both);
         }
