@@ -113,7 +113,31 @@ pub const INSPECT_ROWS: usize = 4096;
 pub const CONFIG_BYTES: usize = 1024 * 1024;
 /// Most alternatives that the braces of one glob may expand to: each is matched against each path.
 pub const GLOB_ALTERNATIVES: usize = 1000;
-/// Most alternatives of all patterns and excludes of one configuration, for the same reason.
-pub const GLOB_ALTERNATIVES_IN_ALL: usize = 10_000;
-/// Memory that one compiled regular expression may take; the ones people write take kilobytes.
-pub const REGEX_BYTES: usize = 1024 * 1024;
+
+/// Connections that a server has open at once; more wait in the kernel's queue.
+pub const SERVER_CONNECTIONS: usize = 16_384;
+/// Bytes of bodies that a server has received and not yet written, over all connections.
+pub const BODY_BUDGET: usize = 32 * 1024 * 1024;
+/// Parts of a body that wait for the task that writes them.
+pub const BODY_QUEUE: usize = 4;
+/// How long the first bytes of a body may take before its append begins without the rest: small
+/// bodies are then written, synced and committed in one go.
+pub const BODY_GATHER: Duration = Duration::from_millis(20);
+/// A body that brings nothing for this long gives back the thread that writes it.
+pub const BODY_PARK: Duration = Duration::from_millis(50);
+/// Bytes after which write-back is started, so that the sync at the end finds little to do.
+pub const WRITEBACK: u64 = 8 * 1024 * 1024;
+/// A tail up to this long is hashed at once when its hash is asked for by nobody in particular.
+pub const TAIL_HASH_BYTES: u64 = 16 * 1024 * 1024;
+/// Changes that are committed together at most.
+pub const COMMIT_GROUP: usize = 1024;
+/// Directories that a server remembers to have made durable.
+pub const DURABLE_DIRS: usize = 4096;
+/// First and largest pause before a failed index is opened again.
+pub const REOPEN_START: Duration = Duration::from_millis(100);
+/// See [`REOPEN_START`].
+pub const REOPEN_MAX: Duration = Duration::from_secs(10);
+/// How long an accept loop rests after an error of the listener, such as no free descriptors.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a connection that was refused in mid-body is kept so that its answer arrives.
+pub const LINGER: Duration = Duration::from_secs(2);

@@ -4,9 +4,10 @@ use super::args::ServerArgs;
 use super::daemon::{self, Log};
 use super::datadir::{Datadir, State, database_failed};
 use super::exit::{Exit, Failure};
-use super::{load, unavailable};
+use super::load;
 use crate::index::Kind;
 use crate::index::server::ServerIndex;
+use crate::server;
 use crate::sys;
 
 /// Runs the server that `args` name until it is asked to end.
@@ -20,9 +21,15 @@ pub(super) fn run(args: &ServerArgs) -> Result<Exit, Failure> {
         ServerIndex::create(&database).map_err(database_failed)?;
     }
     let index = ServerIndex::open(&database, sys::clock::now()).map_err(database_failed)?;
-    daemon::run(&log, async |_asked| {
-        drop(index);
-        Err::<(), _>(unavailable("server"))
+    // The lock stays behind, and is held to the end.
+    let dir = datadir.dir;
+    daemon::run(&log, async |asked| {
+        let asked = async {
+            // An error is a daemon that ends too.
+            let _ = asked.await;
+        };
+        let ran = server::run(&settings, index, dir, asked).await;
+        Ok(ran.map_err(anyhow::Error::new)?)
     })?;
     Ok(Exit::Done)
 }

@@ -1,3 +1,193 @@
-//! (being built)
+//! The server: a web server that knows HEAD and PUT and can only append.
+//!
+//! * [`decide`]: what to do with a request, as a pure function; read it first.
+//! * [`append`]: the one place that writes delivered bytes, and the order in which it does;
+//!   [`vouch`]: the way by which a length becomes vouched; [`quarantine`]: nothing is cut off
+//!   before it is kept elsewhere.
+//! * [`commit`]: one transaction for as many changes as wait.
+//! * [`recover`]: from row and file to what is known; [`files`]: who may touch a file now.
+//! * [`accept`], [`handler`], [`request`], [`answer`]: HTTP.
+//!
+//! Promised: a 2xx leaves only after the file's bytes and the row that vouches for them are on
+//! stable storage; no byte below a vouched length is ever changed. What a crash leaves at each
+//! step stands in `append`, `vouch` and `quarantine`.
 
+mod accept;
+mod answer;
+mod append;
+mod commit;
+mod core;
+mod decide;
+mod files;
+mod handler;
+mod quarantine;
 pub mod rebuild;
+mod recover;
+mod reply;
+mod request;
+mod status;
+mod vouch;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use self::accept::Serving;
+use self::commit::Committer;
+use self::core::Core;
+pub use self::core::Rules;
+use crate::config::{ServerSettings, Unconditional};
+use crate::index::server::ServerIndex;
+use crate::limits::{IDLE_TIMEOUT, OPEN_FILES};
+use crate::sys::dir::Dir;
+
+/// Why a server cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address is taken, not ours or not allowed.
+    #[error("cannot listen on {address} (bind_address, listen_port): {source}")]
+    Listen {
+        /// What was asked for.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// No thread could be started.
+    #[error("cannot start the committing thread: {0}")]
+    Thread(io::Error),
+}
+
+impl From<&ServerSettings> for Rules {
+    fn from(settings: &ServerSettings) -> Self {
+        Self {
+            validate: settings.validate_regex.clone(),
+            min_free: settings.min_free,
+            allow_unconditional: settings.unconditional == Unconditional::Allow,
+        }
+    }
+}
+
+/// Runs the daemon on its address until `shutdown` is ready, and then ends in order: open
+/// requests get [`SHUTDOWN_TIME`](crate::limits::SHUTDOWN_TIME), what was received and not
+/// acknowledged stays as tails, all that was acknowledged is in the index.
+///
+/// The caller holds the datadir's lock. `datadir` is the directory that `index` belongs to.
+pub async fn run(
+    settings: &ServerSettings,
+    index: ServerIndex,
+    datadir: Dir,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServerError> {
+    let address = SocketAddr::new(settings.bind_address, settings.listen_port);
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| ServerError::Listen { address, source })?;
+    let server = Server::start(index, datadir, Rules::from(settings), settings.idle_timeout)?;
+    let bound = listener.local_addr().unwrap_or(address);
+    info!("listening on {bound}");
+    warn_of_plain_http(settings.bind_address);
+    let listening = tokio::spawn(accept::listen(server.serving(), listener));
+    tokio::select! {
+        () = shutdown => {}
+        () = status::report(Arc::clone(&server.core), settings.status_interval) => {}
+    }
+    server.stop_and_wait_for(listening).await;
+    Ok(())
+}
+
+fn warn_of_plain_http(address: IpAddr) {
+    if !address.to_canonical().is_loopback() {
+        warn!(
+            "{address} is reached over plain HTTP: anybody on the way can read and send; put it \
+             behind TLS or bind it to a loopback address"
+        );
+    }
+}
+
+/// A running server without a listener: serves whatever streams it is given.
+pub struct Server {
+    core: Arc<Core>,
+    committing: JoinHandle<()>,
+    ending: watch::Sender<bool>,
+    idle: Duration,
+}
+
+impl Server {
+    /// Starts it on `datadir`, whose lock the caller holds. `idle` is how long a connection may
+    /// lie idle.
+    pub fn start(
+        index: ServerIndex,
+        datadir: Dir,
+        rules: Rules,
+        idle: Duration,
+    ) -> Result<Self, ServerError> {
+        let index = Arc::new(index);
+        let (commits, committing) =
+            Committer::start(Arc::clone(&index)).map_err(ServerError::Thread)?;
+        let core = Core::new(rules, datadir, index, commits, OPEN_FILES);
+        Ok(Self {
+            core: Arc::new(core),
+            committing,
+            ending: watch::Sender::new(false),
+            idle,
+        })
+    }
+
+    /// As [`start`](Self::start), for a program that is its own only client: no path is refused
+    /// and no room is kept.
+    pub fn embedded(index: ServerIndex, datadir: Dir) -> Result<Self, ServerError> {
+        let rules = Rules {
+            validate: None,
+            min_free: 0,
+            allow_unconditional: false,
+        };
+        Self::start(index, datadir, rules, IDLE_TIMEOUT)
+    }
+
+    /// Serves one stream to its end; `name` is who speaks on it. The future is independent of
+    /// `self`; it ends soon after [`stop`](Self::stop) is called.
+    pub fn serve_stream<S>(
+        &self,
+        stream: S,
+        name: String,
+    ) -> impl Future<Output = ()> + Send + 'static + use<S>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        accept::serve(self.serving(), stream, name)
+    }
+
+    /// Ends in order: connections finish their request, tasks end, the index is closed. Await the
+    /// futures of [`serve_stream`](Self::serve_stream) meanwhile, or drop them before.
+    pub async fn stop(self) {
+        self.stop_and_wait_for(std::future::ready(())).await;
+    }
+
+    fn serving(&self) -> Serving {
+        Serving {
+            core: Arc::clone(&self.core),
+            idle: self.idle,
+            ending: self.ending.subscribe(),
+        }
+    }
+
+    async fn stop_and_wait_for<T>(self, connections: impl Future<Output = T>) {
+        self.core.stopping.store(true, Ordering::Relaxed);
+        self.ending.send_replace(true);
+        connections.await;
+        self.core.tasks.finish().await;
+        drop(self.core);
+        // Ends when the last holder of the core is gone, which hashing threads may be for a
+        // moment; all that is to be committed is.
+        let _ = tokio::task::spawn_blocking(|| self.committing.join()).await;
+        info!("ended, everything acknowledged is on disk");
+    }
+}

@@ -142,6 +142,12 @@ impl Dir {
         super::sync(|| rustix::fs::fsync(directory))
     }
 
+    /// Bytes that an unprivileged process may still write on the directory's filesystem.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        let space = rustix::fs::fstatvfs(&self.root)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
     /// fsyncs the directory itself.
     pub fn sync_root(&self) -> io::Result<()> {
         super::sync(|| rustix::fs::fsync(&self.root))

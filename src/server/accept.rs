@@ -1,0 +1,156 @@
+//! How byte streams get here: the listener, and any other stream a program has. The connection
+//! seam: nothing behind it knows what carries the bytes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, error, info};
+
+use super::core::Core;
+use super::handler::{Caller, Handler};
+use crate::limits::{
+    ACCEPT_PAUSE, DRAIN_BYTES, HEAD_BYTES, HEAD_TIME, LINGER, SERVER_CONNECTIONS, SHUTDOWN_TIME,
+};
+
+/// What connections need.
+#[derive(Clone)]
+pub(super) struct Serving {
+    pub(super) core: Arc<Core>,
+    /// How long a connection may lie idle.
+    pub(super) idle: Duration,
+    /// Becomes true when the server ends.
+    pub(super) ending: watch::Receiver<bool>,
+}
+
+/// Accepts connections until the server ends, and gives those that are open then time to finish.
+pub(super) async fn listen(serving: Serving, listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    let room = Arc::new(Semaphore::new(SERVER_CONNECTIONS));
+    let mut ending = serving.ending.clone();
+    let mut complained = false;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            // An error means that the server itself is gone.
+            _ = ending.wait_for(|ending| *ending) => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = accept(&listener, &room) => accepted,
+        };
+        match accepted {
+            Ok((stream, peer, permit)) => {
+                if std::mem::take(&mut complained) {
+                    info!("accepting connections again");
+                }
+                let connection = serve_tcp(serving.clone(), stream, peer);
+                connections.spawn(async move {
+                    connection.await;
+                    drop(permit);
+                });
+            }
+            Err(failure) => {
+                // No descriptors, no memory, a peer that is gone again: whatever it is passes.
+                if !std::mem::replace(&mut complained, true) {
+                    error!("cannot accept connections, trying on: {failure}");
+                }
+                serving.core.files.forget_idle();
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    let all = async { while connections.join_next().await.is_some() {} };
+    if timeout(SHUTDOWN_TIME, all).await.is_err() {
+        connections.shutdown().await;
+    }
+}
+
+type Permit = tokio::sync::OwnedSemaphorePermit;
+
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, SocketAddr, Permit)> {
+    let permit = Arc::clone(room).acquire_owned().await;
+    let permit = permit.map_err(std::io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, permit))
+}
+
+async fn serve_tcp(serving: Serving, stream: TcpStream, peer: SocketAddr) {
+    // Answers are small and awaited; failing to say so only makes them slower.
+    let _ = stream.set_nodelay(true);
+    let name = peer.ip().to_canonical().to_string();
+    serve(serving, stream, name).await;
+}
+
+/// Serves one connection to its end; `name` is who speaks on it.
+pub(super) async fn serve<S>(mut serving: Serving, stream: S, name: String)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let traffic = Arc::clone(&serving.core);
+    traffic.traffic.connections.fetch_add(1, Ordering::Relaxed);
+    let caller = Arc::new(Caller {
+        core: Arc::clone(&serving.core),
+        name,
+        left_body: AtomicBool::new(false),
+    });
+    let mut builder = http1::Builder::new();
+    // The number of header lines stays at hyper's own 100, `limits::HEADER_LINES`: the parser is
+    // slower with any other.
+    builder
+        .timer(TokioTimer::new())
+        .max_header_size(HEAD_BYTES)
+        // Runs while a connection lies idle too.
+        .header_read_timeout(serving.idle.max(HEAD_TIME));
+    let handler = Handler(Arc::clone(&caller));
+    let mut connection = builder.serve_connection(TokioIo::new(stream), handler);
+    let mut is_ending = false;
+    let result = loop {
+        tokio::select! {
+            biased;
+            result = std::future::poll_fn(|context| connection.poll_without_shutdown(context)) => {
+                break result;
+            }
+            _ = serving.ending.wait_for(|ending| *ending), if !is_ending => {
+                is_ending = true;
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    if let Err(failure) = result {
+        debug!("{}: connection ended: {failure}", caller.name);
+    }
+    let stream = connection.into_parts().io.into_inner();
+    finish(stream, caller.left_body.load(Ordering::Relaxed)).await;
+    traffic.traffic.connections.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Closes a connection. When the peer is still sending, its bytes are read away for a while: a
+/// reset would destroy the answer before it is read.
+async fn finish<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, is_peer_sending: bool) {
+    let closing = async {
+        if stream.shutdown().await.is_err() || !is_peer_sending {
+            return;
+        }
+        let mut buffer = vec![0; 16 * 1024];
+        let mut read = 0;
+        while read < DRAIN_BYTES {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(bytes) => read += bytes as u64,
+            }
+        }
+    };
+    // The peer's time is up.
+    let _ = timeout(LINGER, closing).await;
+}

@@ -1,0 +1,83 @@
+//! The channel between the handler, which receives a body, and the task, which writes it. Bounded
+//! twice: in parts for each body, in bytes over all bodies of the server.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc::{self, error::TryRecvError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::limits::BODY_QUEUE;
+
+/// What the handler hands over.
+#[derive(Debug)]
+pub(in crate::server) enum Fed {
+    /// The next part of the body, and its share of the budget.
+    Bytes(Bytes, OwnedSemaphorePermit),
+    /// There is no more.
+    End(End),
+}
+
+/// How a body ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::server) enum End {
+    /// All of it came.
+    Complete,
+    /// Nothing came for too long.
+    Stalled,
+    /// The connection broke.
+    Broken,
+}
+
+/// The handler's side. Dropped without an [`End`], the body was broken off.
+#[derive(Debug)]
+pub(in crate::server) struct Feed {
+    parts: mpsc::Sender<Fed>,
+    budget: Arc<Semaphore>,
+}
+
+/// The task's side.
+#[derive(Debug)]
+pub(in crate::server) struct Intake(mpsc::Receiver<Fed>);
+
+/// Both sides.
+pub(in crate::server) fn channel(budget: &Arc<Semaphore>) -> (Feed, Intake) {
+    let (parts, taken) = mpsc::channel(BODY_QUEUE);
+    let budget = Arc::clone(budget);
+    (Feed { parts, budget }, Intake(taken))
+}
+
+impl Feed {
+    /// Hands over the next part, when there is room for it. `false`: the task wants no more.
+    pub(in crate::server) async fn bytes(&self, part: Bytes) -> bool {
+        let Ok(share) = u32::try_from(part.len()) else {
+            return false;
+        };
+        let Ok(permit) = Arc::clone(&self.budget).acquire_many_owned(share).await else {
+            return false;
+        };
+        self.parts.send(Fed::Bytes(part, permit)).await.is_ok()
+    }
+
+    /// Says how the body ended.
+    pub(in crate::server) async fn end(&self, end: End) {
+        // A task that wants no more needs not know.
+        let _ = self.parts.send(Fed::End(end)).await;
+    }
+}
+
+impl Intake {
+    /// The next part or the end.
+    pub(in crate::server) async fn next(&mut self) -> Fed {
+        self.0.recv().await.unwrap_or(Fed::End(End::Broken))
+    }
+
+    /// The same if it is there already.
+    pub(in crate::server) fn try_next(&mut self) -> Option<Fed> {
+        match self.0.try_recv() {
+            Ok(fed) => Some(fed),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Fed::End(End::Broken)),
+        }
+    }
+}

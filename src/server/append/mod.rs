@@ -1,0 +1,219 @@
+//! The append task: the one place that writes delivered bytes.
+//!
+//! The task owns the claim on the path, and with it file and hasher. The handler of the request
+//! only feeds it, and may be dropped at any moment (hyper does so when the peer goes): the task
+//! then ends in order, and what was received stays as a tail.
+//!
+//! In order: look at row, path and file; decide; take the body, writing and hashing; check the
+//! digest; then [`vouch`](super::vouch): fdatasync, a look at the path, directories, commit,
+//! answer. What a crash leaves: up to the commit a tail, after it the whole append. A confirm is
+//! the same without a body.
+//!
+//! Disk calls block, so the task runs on a blocking thread as long as its body flows, and gives
+//! the thread back when nothing comes.
+
+mod body;
+mod feed;
+mod writer;
+
+use std::sync::Arc;
+
+use super::answer::Answer;
+use super::core::Core;
+use super::decide::{self, Append, Base, Put, Verdict, Vouch};
+use super::files::{Claim, FileState};
+use super::quarantine;
+use super::recover::{self, Trouble};
+use super::reply::Reply;
+use super::vouch::{self, Vouching};
+use crate::index::server::ServerState;
+use crate::limits::{BODY_GATHER, IO_CHUNK};
+use crate::prefix::PrefixHasher;
+use crate::types::{ByteRange, Offset};
+use crate::wire::Problem;
+use body::Running;
+pub(super) use feed::{End, Fed, Feed, Intake, channel};
+use writer::make_file;
+
+/// A PUT that has not begun.
+pub(super) struct Task {
+    pub(super) core: Arc<Core>,
+    pub(super) claim: Claim,
+    pub(super) put: Put,
+    /// Whose request.
+    pub(super) writer: String,
+    pub(super) reply: Reply,
+}
+
+/// Runs the task to its end. `gather`: wait a moment for the first bytes before beginning, so
+/// that a small body needs one trip to a blocking thread.
+pub(super) async fn run(task: Task, mut intake: Intake, gather: bool) {
+    let first = if gather {
+        self::gather(&mut intake).await
+    } else {
+        Vec::new()
+    };
+    let mut step = tokio::task::spawn_blocking(move || task.begin(first, intake));
+    // An error is a panic on the thread: the claim was dropped, and the request is told.
+    while let Ok(Some(mut parked)) = step.await {
+        let next = parked.next().await;
+        step = tokio::task::spawn_blocking(move || parked.go_on(vec![next]));
+    }
+}
+
+/// What comes of a body in a moment, up to one write or its end.
+async fn gather(intake: &mut Intake) -> Vec<Fed> {
+    let mut first = Vec::new();
+    let mut bytes = 0;
+    let deadline = tokio::time::Instant::now() + BODY_GATHER;
+    while bytes < IO_CHUNK {
+        let Ok(fed) = tokio::time::timeout_at(deadline, intake.next()).await else {
+            break;
+        };
+        match &fed {
+            Fed::Bytes(part, _) => bytes += part.len(),
+            Fed::End(_) => bytes = IO_CHUNK,
+        }
+        first.push(fed);
+    }
+    first
+}
+
+/// What a decision comes to.
+enum Decision {
+    Answer(Answer),
+    Vouch(Vouch),
+    /// Take the body; with a base to append it there, without to compare only.
+    Take(Append, Option<Base>),
+}
+
+impl Task {
+    /// Looks, decides and goes on with the body; something when that is parked.
+    fn begin(mut self, first: Vec<Fed>, intake: Intake) -> Option<Box<Running>> {
+        let decision = self.decide();
+        self.claim.show();
+        if self.reply.is_abandoned() {
+            return None;
+        }
+        self.reply.decided();
+        match decision.unwrap_or_else(|trouble| Decision::Answer(trouble.to_put())) {
+            Decision::Answer(answer) => {
+                self.end(answer);
+                None
+            }
+            Decision::Vouch(vouch) => {
+                self.confirm(vouch);
+                None
+            }
+            Decision::Take(append, base) => {
+                let running = Running::new(self, append, base, intake)?;
+                Box::new(running).go_on(first)
+            }
+        }
+    }
+
+    fn decide(&mut self) -> Result<Decision, Trouble> {
+        let core = &self.core;
+        recover::look(core, &mut self.claim)?;
+        let state = self.claim.known()?;
+        let policy = core.policy()?;
+        loop {
+            let verdict = decide::put(&self.put, &state.standing(), &state.known(), policy);
+            let decision = match (verdict, self.put) {
+                (Verdict::NeedHash(length), _) => {
+                    recover::find_hash(core, state, length)?;
+                    continue;
+                }
+                (Verdict::Refuse(problem), _) => Decision::Answer(
+                    Answer::refusal(problem, why(problem)).about(Some(state.shown())),
+                ),
+                (Verdict::Vouch(vouch), _) => Decision::Vouch(vouch),
+                (Verdict::Append(base), Put::Append(append)) => Decision::Take(append, Some(base)),
+                (Verdict::Compare, Put::Append(append)) => Decision::Take(append, None),
+                (Verdict::Holds | Verdict::Append(_) | Verdict::Compare, _) => {
+                    Decision::Answer(Answer::done(false).about(Some(state.shown())))
+                }
+            };
+            return Ok(decision);
+        }
+    }
+
+    /// First the path is free, then the client learns of it.
+    fn end(self, answer: Answer) {
+        drop(self.claim);
+        self.reply.send(answer);
+    }
+
+    /// Vouches for what a confirm has proven.
+    fn confirm(mut self, vouch: Vouch) {
+        match self.prepare_confirm(&vouch) {
+            Ok(vouching) => vouch::vouch(&self.core, self.claim, vouching, self.reply),
+            Err(trouble) => {
+                self.claim.state = None;
+                self.end(trouble.to_put());
+            }
+        }
+    }
+
+    fn prepare_confirm(&mut self, vouch: &Vouch) -> Result<Vouching, Trouble> {
+        let core = &self.core;
+        let path = self.claim.path().clone();
+        let state = self.claim.known()?;
+        let length = vouch.prefix.length;
+        let mut size = state.size();
+        if state.file.is_none() {
+            state.file = Some(make_file(core, &path)?);
+        }
+        let Some(file) = &state.file else {
+            return Err(Trouble::Busy("the file is gone"));
+        };
+        let hasher = match known_hasher(state, length) {
+            Some(hasher) => hasher,
+            None => recover::hash_on(core, file, PrefixHasher::new(), length)?,
+        };
+        if vouch.quarantine_rest
+            && let Some(rest) = ByteRange::new(length, size)
+        {
+            quarantine::set_aside(core, &path, state.epoch, file, rest)?;
+            size = length;
+        }
+        let row = state.row.as_ref();
+        let proves = length > Offset::ZERO;
+        Ok(Vouching {
+            adopts: length > state.length(),
+            conditional: row.is_some_and(|row| row.conditional),
+            state: match row {
+                Some(row) if !proves => row.state,
+                _ => ServerState::Vouched,
+            },
+            hasher,
+            size,
+            creates: vouch.creates,
+            writer: self.writer.clone(),
+        })
+    }
+}
+
+/// The hasher at `length`, if it is at hand.
+fn known_hasher(state: &FileState, length: Offset) -> Option<PrefixHasher> {
+    let mut known = state.ahead.iter().chain([&state.vouched]);
+    known.find(|kept| kept.length() == length).cloned()
+}
+
+/// A refusal in words.
+fn why(problem: Problem) -> &'static str {
+    match problem {
+        Problem::Condition => "the prefix before the range is not what the request says",
+        Problem::Gap => "the range begins behind what is there",
+        Problem::Shrunk => "the client's file is shorter than what was delivered of it",
+        Problem::Range => "a range that begins before and ends behind needs a Repr-Digest",
+        Problem::Unconditional => "this needs an If-Match with the hash of the prefix",
+        Problem::Full => "the disk has less than min_free",
+        Problem::Differs => "bytes that are already there differ from these",
+        Problem::Digest => "the prefix after the append would not be what Repr-Digest says",
+        Problem::Diverged => "the file is not what the server vouched for",
+        Problem::Retired => "the file was retired by the operator",
+        Problem::Timeout => "the body did not arrive in time; what came is kept as a tail",
+        _ => "not now",
+    }
+}

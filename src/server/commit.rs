@@ -1,0 +1,194 @@
+//! Group commit: one thread gathers the changes that wait and makes them durable in one
+//! transaction of the index.
+//!
+//! Promised: a change's completion runs after the commit that holds it, with its number; or with
+//! an error, and then nobody may be told that the change is there. After an error of the index
+//! itself nobody knows whether it is: the epoch moves on, which tells everyone that holds state
+//! from before to derive it again, and the index is reopened with back-off.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tracing::{error, info};
+
+use crate::index::IndexError;
+use crate::index::server::{ServerChange, ServerIndex};
+use crate::limits::{COMMIT_GROUP, REOPEN_MAX, REOPEN_START};
+use crate::types::CommitNumber;
+
+/// Grows when the index has failed: what was derived from it in an older epoch is worth nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Epoch(u64);
+
+/// The changes were not committed, as far as anybody knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the index could not be written")]
+pub(crate) struct Uncommitted;
+
+/// What happens after the commit; runs on the committing thread and must be quick.
+pub(crate) type Completion = Box<dyn FnOnce(Result<CommitNumber, Uncommitted>) + Send>;
+
+/// Changes that belong together, with what happens after them.
+struct Job {
+    epoch: Epoch,
+    changes: Vec<ServerChange>,
+    done: Completion,
+}
+
+/// The way to the committing thread.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    jobs: Sender<Job>,
+    epoch: Arc<AtomicU64>,
+}
+
+impl Committer {
+    /// Starts the thread. It ends, after all that waits, when the committer is dropped.
+    pub(crate) fn start(index: Arc<ServerIndex>) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (jobs, waiting) = mpsc::channel();
+        let epoch = Arc::new(AtomicU64::new(0));
+        let thread = Thread {
+            index,
+            waiting,
+            epoch: Arc::clone(&epoch),
+        };
+        let builder = std::thread::Builder::new().name("commit".to_owned());
+        let handle = builder.spawn(move || thread.run())?;
+        Ok((Self { jobs, epoch }, handle))
+    }
+
+    /// The present epoch. Take it before anything is read from the index.
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Acquire))
+    }
+
+    /// Has `changes`, derived from what the index said in `epoch`, committed, and then `done` run.
+    pub(crate) fn submit(&self, epoch: Epoch, changes: Vec<ServerChange>, done: Completion) {
+        let job = Job {
+            epoch,
+            changes,
+            done,
+        };
+        if let Err(mpsc::SendError(job)) = self.jobs.send(job) {
+            (job.done)(Err(Uncommitted));
+        }
+    }
+
+    /// As [`submit`](Self::submit), and waits. For threads that may block.
+    pub(crate) fn submit_and_wait(
+        &self,
+        epoch: Epoch,
+        changes: Vec<ServerChange>,
+    ) -> Result<CommitNumber, Uncommitted> {
+        let (tell, told) = mpsc::sync_channel(1);
+        let done = move |result| {
+            // Nobody listens any more only if the waiting thread is gone.
+            let _ = tell.send(result);
+        };
+        self.submit(epoch, changes, Box::new(done));
+        told.recv().unwrap_or(Err(Uncommitted))
+    }
+}
+
+struct Thread {
+    index: Arc<ServerIndex>,
+    waiting: Receiver<Job>,
+    epoch: Arc<AtomicU64>,
+}
+
+impl Thread {
+    fn run(self) {
+        while let Ok(first) = self.waiting.recv() {
+            let mut group = vec![first];
+            group.extend(self.waiting.try_iter().take(COMMIT_GROUP - 1));
+            if let Err(failure) = self.commit(group) {
+                self.recover(&failure);
+            }
+        }
+    }
+
+    /// Commits a group; an error means that the index has to be reopened.
+    fn commit(&self, group: Vec<Job>) -> Result<(), IndexError> {
+        let now = self.epoch.load(Ordering::Acquire);
+        let (group, stale): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|job| job.epoch == Epoch(now));
+        refuse(stale);
+        if group.is_empty() {
+            return Ok(());
+        }
+        let changes: Vec<_> = group
+            .iter()
+            .flat_map(|job| job.changes.iter().cloned())
+            .collect();
+        match self.index.commit(&changes) {
+            Ok(number) => {
+                for job in group {
+                    (job.done)(Ok(number));
+                }
+                Ok(())
+            }
+            Err(failure) if failure.needs_reopen() => {
+                self.epoch.fetch_add(1, Ordering::AcqRel);
+                refuse(group);
+                Err(failure)
+            }
+            Err(failure) => self.commit_singly(group, &failure),
+        }
+    }
+
+    /// One change cannot be made (its old row is damaged, say): the others must not suffer.
+    fn commit_singly(&self, group: Vec<Job>, failure: &IndexError) -> Result<(), IndexError> {
+        if group.len() == 1 {
+            error!("a change of the index was refused: {failure}");
+            refuse(group);
+            return Ok(());
+        }
+        let mut group = group.into_iter();
+        for job in group.by_ref() {
+            if let Err(failure) = self.commit(vec![job]) {
+                refuse(group.collect());
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reopens the index. Whoever asks for a commit meanwhile is refused at once.
+    fn recover(&self, failure: &IndexError) {
+        error!("the index failed, nothing is acknowledged until it is reopened: {failure}");
+        let mut pause = REOPEN_START;
+        while !self.refuse_for(pause) {
+            match self.index.reopen() {
+                Ok(()) => {
+                    // Once more: states derived while it was closed know nothing.
+                    self.epoch.fetch_add(1, Ordering::AcqRel);
+                    info!("the index is open again");
+                    return;
+                }
+                Err(_) => pause = (pause * 2).min(REOPEN_MAX),
+            }
+        }
+    }
+
+    /// Refuses what comes within `pause`; whether nothing will come any more.
+    fn refuse_for(&self, pause: Duration) -> bool {
+        let until = crate::sys::clock::monotonic() + pause;
+        loop {
+            let left = until.saturating_duration_since(crate::sys::clock::monotonic());
+            match self.waiting.recv_timeout(left) {
+                Ok(job) => refuse(vec![job]),
+                Err(RecvTimeoutError::Timeout) => return false,
+                Err(RecvTimeoutError::Disconnected) => return true,
+            }
+        }
+    }
+}
+
+fn refuse(jobs: Vec<Job>) {
+    for job in jobs {
+        (job.done)(Err(Uncommitted));
+    }
+}

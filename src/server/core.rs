@@ -1,0 +1,215 @@
+//! What all requests of one server share.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use regex::bytes::Regex;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::commit::Committer;
+use super::decide::Policy;
+use super::files::Files;
+use crate::index::server::ServerIndex;
+use crate::limits::{BODY_BUDGET, DURABLE_DIRS};
+use crate::sys::dir::Dir;
+use crate::types::{Inode, WirePath};
+use crate::wire::Stamp;
+
+/// What the operator decided.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// What the path of a request must match, encoded as it came; `None` lets all pass.
+    pub validate: Option<Regex>,
+    /// Free bytes of the disk below which no append is taken.
+    pub min_free: u64,
+    /// Whether unconditional appends may follow conditional ones.
+    pub allow_unconditional: bool,
+}
+
+/// What all requests of one server share.
+pub(crate) struct Core {
+    pub(crate) rules: Rules,
+    pub(crate) dir: Dir,
+    pub(crate) index: Arc<ServerIndex>,
+    pub(crate) commits: Committer,
+    pub(crate) files: Files,
+    pub(crate) durable: DurableDirs,
+    /// Bytes received and not yet written.
+    pub(crate) budget: Arc<Semaphore>,
+    pub(crate) tasks: Tasks,
+    pub(crate) traffic: Traffic,
+    /// Set when the server ends: long hashing gives up.
+    pub(crate) stopping: AtomicBool,
+}
+
+impl Core {
+    pub(crate) fn new(
+        rules: Rules,
+        dir: Dir,
+        index: Arc<ServerIndex>,
+        commits: Committer,
+        open_files: usize,
+    ) -> Self {
+        Self {
+            rules,
+            dir,
+            index,
+            commits,
+            files: Files::new(open_files),
+            durable: DurableDirs::default(),
+            budget: Arc::new(Semaphore::new(BODY_BUDGET)),
+            tasks: Tasks::default(),
+            traffic: Traffic::default(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// `Shaftlog-Store` as of now.
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp {
+            store: self.index.store(),
+            boot: self.index.boot(),
+            number: self.index.number(),
+        }
+    }
+
+    /// What disk and operator allow now.
+    pub(crate) fn policy(&self) -> io::Result<Policy> {
+        Ok(Policy {
+            allow_unconditional: self.rules.allow_unconditional,
+            disk_low: self.dir.free_bytes()? < self.rules.min_free,
+        })
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+/// Directories whose way from the datadir this process has made durable.
+#[derive(Debug, Default)]
+pub(crate) struct DurableDirs {
+    known: Mutex<HashMap<Vec<u8>, Inode>>,
+}
+
+impl DurableDirs {
+    /// Makes the way to `path` durable, whoever made it: fsyncs its directory, and each directory
+    /// above that has not been fsynced since the one below it was made.
+    pub(crate) fn sync_way(&self, dir: &Dir, path: &WirePath) -> io::Result<()> {
+        let relative = path.as_bytes();
+        let slashes = relative.iter().enumerate().filter(|(_, b)| **b == b'/');
+        let mut above: &[u8] = b"";
+        for (end, _) in slashes {
+            let below = &relative[..end];
+            // The name of a directory is durable once the one that holds it is synced.
+            let inode = dir.stat(below)?.map(|stat| stat.inode);
+            if inode.is_none() || self.known(below) != inode {
+                dir.sync_dir(above)?;
+                self.learn(below, inode);
+            }
+            above = below;
+        }
+        dir.sync_dir(above)
+    }
+
+    fn known(&self, relative: &[u8]) -> Option<Inode> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(relative).copied()
+    }
+
+    fn learn(&self, relative: &[u8], inode: Option<Inode>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= DURABLE_DIRS {
+            known.clear();
+        }
+        if let Some(inode) = inode {
+            known.insert(relative.to_vec(), inode);
+        }
+    }
+}
+
+/// Tasks that outlive the requests that began them.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks(Mutex<JoinSet<()>>);
+
+impl Tasks {
+    /// Runs `task` to its end, which [`finish`](Self::finish) waits for.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut set = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while set.try_join_next().is_some() {}
+        set.spawn(task);
+    }
+
+    /// Waits until all have ended.
+    pub(crate) async fn finish(&self) {
+        loop {
+            let mut set = {
+                let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::take(&mut *tasks)
+            };
+            if set.is_empty() {
+                return;
+            }
+            while set.join_next().await.is_some() {}
+        }
+    }
+}
+
+/// What the status line counts.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    /// Open connections.
+    pub(crate) connections: AtomicU64,
+    /// Requests that were answered.
+    pub(crate) requests: AtomicU64,
+    /// Requests that were refused.
+    pub(crate) refusals: AtomicU64,
+    /// Acknowledged appends.
+    pub(crate) appends: AtomicU64,
+    /// Bytes that became vouched for.
+    pub(crate) bytes: AtomicU64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_is_durable_until_a_directory_on_it_is_another() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = Dir::open(scratch.path()).unwrap();
+        let path = WirePath::decode("/a/b/f").unwrap();
+        dir.create_parents(path.as_bytes(), 0o750).unwrap();
+        let durable = DurableDirs::default();
+        durable.sync_way(&dir, &path).unwrap();
+        let inode = |relative: &[u8]| dir.stat(relative).unwrap().map(|stat| stat.inode);
+        assert_eq!(durable.known(b"a"), inode(b"a"));
+        assert_eq!(durable.known(b"a/b"), inode(b"a/b"));
+
+        dir.rename_noreplace(b"a/b", b"a/c").unwrap();
+        dir.create_parents(path.as_bytes(), 0o750).unwrap();
+        assert_ne!(durable.known(b"a/b"), inode(b"a/b"));
+        durable.sync_way(&dir, &path).unwrap();
+        assert_eq!(durable.known(b"a/b"), inode(b"a/b"));
+    }
+
+    #[tokio::test]
+    async fn tasks_that_others_begin_are_waited_for_too() {
+        let tasks = Arc::new(Tasks::default());
+        let ended = Arc::new(AtomicU64::new(0));
+        let (outer, count) = (Arc::clone(&tasks), Arc::clone(&ended));
+        tasks.spawn(async move {
+            let inner = Arc::clone(&count);
+            outer.spawn(async move {
+                tokio::task::yield_now().await;
+                inner.fetch_add(1, Ordering::Relaxed);
+            });
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        tasks.finish().await;
+        assert_eq!(ended.load(Ordering::Relaxed), 2);
+    }
+}

@@ -1,0 +1,250 @@
+//! One request: parse, dispatch, feed, answer.
+//!
+//! The handler does nothing to files itself: HEADs look on a blocking thread, PUTs are tasks of
+//! [`append`]. It may be dropped at any await.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper::service::Service;
+use hyper::{Method, Request, Response};
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::answer::Answer;
+use super::append::{self, End, Feed};
+use super::core::Core;
+use super::decide::{self, HeadVerdict, Put};
+use super::files::{Claim, Occupied, Shown, Work};
+use super::recover::{self, Trouble};
+use super::reply::{self, Awaited, Event, Reply};
+use super::request::{self, Asked};
+use crate::limits::{BODY_STALL, DRAIN_BYTES, LINGER};
+use crate::types::{Offset, WirePath};
+use crate::wire::{BadHeader, Problem, Seen};
+
+/// What the requests of one connection share.
+pub(super) struct Caller {
+    pub(super) core: Arc<Core>,
+    /// Who speaks: an address, or whatever the embedding program calls itself.
+    pub(super) name: String,
+    /// Set when part of a body was left unread.
+    pub(super) left_body: AtomicBool,
+}
+
+/// The service that hyper calls.
+#[derive(Clone)]
+pub(super) struct Handler(pub(super) Arc<Caller>);
+
+impl Service<Request<Incoming>> for Handler {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let caller = Arc::clone(&self.0);
+        Box::pin(async move { Ok(caller.serve(request).await) })
+    }
+}
+
+impl Caller {
+    async fn serve(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (parts, mut body) = request.into_parts();
+        let is_head = parts.method == Method::HEAD;
+        let awaits_continue = request::awaits_continue(&parts.headers);
+        let answer = match request::parse(&parts, &self.core.rules) {
+            Err(refusal) => Answer::refusal(refusal.problem, refusal.detail).status(refusal.status),
+            Ok(Asked::Heartbeat(seen)) => self.heartbeat(seen),
+            Ok(Asked::Head(path, length)) => self.head(&path, length).await,
+            Ok(Asked::Put(path, put)) => self.put(path, put, &mut body, awaits_continue).await,
+        };
+        let answer = if self.finish_body(&mut body, awaits_continue).await {
+            answer
+        } else {
+            self.left_body.store(true, Ordering::Relaxed);
+            answer.closing()
+        };
+        let traffic = &self.core.traffic;
+        traffic.requests.fetch_add(1, Ordering::Relaxed);
+        if let Some(problem) = answer.problem() {
+            traffic.refusals.fetch_add(1, Ordering::Relaxed);
+            debug!("{}: {} {}: {problem}", self.name, parts.method, parts.uri);
+        }
+        answer.into_response(&self.core.stamp(), is_head)
+    }
+
+    fn heartbeat(&self, seen: Option<Result<Seen, BadHeader>>) -> Answer {
+        Answer::heartbeat(seen.map(|seen| match seen {
+            Ok(seen) => self.core.index.kept(&seen),
+            // Who knows what it saw?
+            Err(_) => false,
+        }))
+    }
+
+    async fn head(&self, path: &WirePath, length: Option<Offset>) -> Answer {
+        let claim = match self.core.files.claim(path, Work::Looking).await {
+            Ok(claim) => claim,
+            Err(Occupied::Hashing) => return hashing(),
+            Err(Occupied::Receiving(shown)) => return self.head_meanwhile(shown, length),
+        };
+        let (reply, awaited) = reply::pair();
+        let core = Arc::clone(&self.core);
+        // Ends by itself; when the request is gone, what it found is kept.
+        tokio::task::spawn_blocking(move || look(&core, claim, length, reply));
+        awaited.finish().await
+    }
+
+    /// A PUT is receiving: what was vouched for before it is what is durable.
+    fn head_meanwhile(&self, shown: Option<Shown>, length: Option<Offset>) -> Answer {
+        let current = shown.filter(|shown| shown.epoch == self.core.commits.epoch());
+        let Some(shown) = current else {
+            return busy();
+        };
+        match decide::head(length, &shown.standing, &[]) {
+            HeadVerdict::NeedHash(_) => busy(),
+            verdict => answer_head(verdict, &shown),
+        }
+    }
+
+    async fn put(
+        &self,
+        path: WirePath,
+        put: Put,
+        body: &mut Incoming,
+        awaits_continue: bool,
+    ) -> Answer {
+        let work = match put {
+            Put::Append(_) => Work::Receiving,
+            Put::Confirm(_) => Work::Looking,
+        };
+        let claim = match self.core.files.claim(&path, work).await {
+            Ok(claim) => claim,
+            Err(Occupied::Hashing) => return hashing(),
+            Err(Occupied::Receiving(shown)) => return busy().about(shown),
+        };
+        let (reply, awaited) = reply::pair();
+        let (feed, intake) = append::channel(&self.core.budget);
+        let task = append::Task {
+            core: Arc::clone(&self.core),
+            claim,
+            put,
+            writer: self.name.clone(),
+            reply,
+        };
+        let gather = !awaits_continue;
+        self.core.tasks.spawn(append::run(task, intake, gather));
+        pump(body, feed, awaited, awaits_continue).await
+    }
+
+    /// Reads away what is left of a body, so that the answer survives; `false` if it cannot be.
+    async fn finish_body(&self, body: &mut Incoming, awaits_continue: bool) -> bool {
+        if body.is_end_stream() {
+            return true;
+        }
+        if awaits_continue || body.size_hint().lower() > DRAIN_BYTES {
+            return false;
+        }
+        let drain = async {
+            let mut left = DRAIN_BYTES;
+            while let Some(frame) = body.frame().await {
+                let Ok(frame) = frame else { return false };
+                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                let Some(less) = left.checked_sub(bytes) else {
+                    return false;
+                };
+                left = less;
+            }
+            true
+        };
+        timeout(LINGER, drain).await.unwrap_or(false)
+    }
+}
+
+/// Feeds the body to the task until that has answered.
+async fn pump(
+    body: &mut Incoming,
+    feed: Feed,
+    mut awaited: Awaited,
+    awaits_continue: bool,
+) -> Answer {
+    if awaits_continue && let Event::Answer(answer) = awaited.next().await {
+        return answer;
+    }
+    let mut feeding = pin!(feed_all(body, feed));
+    loop {
+        tokio::select! {
+            biased;
+            event = awaited.next() => {
+                if let Event::Answer(answer) = event {
+                    return answer;
+                }
+            }
+            () = &mut feeding => return awaited.finish().await,
+        }
+    }
+}
+
+async fn feed_all(body: &mut Incoming, feed: Feed) {
+    loop {
+        let end = match timeout(BODY_STALL, body.frame()).await {
+            Err(_) => End::Stalled,
+            Ok(None) => End::Complete,
+            Ok(Some(Err(_))) => End::Broken,
+            Ok(Some(Ok(frame))) => match frame.into_data() {
+                Ok(part) => {
+                    if feed.bytes(part).await {
+                        continue;
+                    }
+                    return;
+                }
+                // Trailers; there are none without a transfer coding.
+                Err(_) => continue,
+            },
+        };
+        return feed.end(end).await;
+    }
+}
+
+/// A HEAD with the claim in hand; blocks.
+fn look(core: &Core, mut claim: Claim, length: Option<Offset>, mut reply: Reply) {
+    let answer = find(core, &mut claim, length).unwrap_or_else(|trouble| trouble.to_head());
+    reply.decided();
+    drop(claim);
+    reply.send(answer);
+}
+
+fn find(core: &Core, claim: &mut Claim, length: Option<Offset>) -> Result<Answer, Trouble> {
+    recover::look(core, claim)?;
+    let state = claim.known()?;
+    recover::hash_short_tail(core, state)?;
+    loop {
+        match decide::head(length, &state.standing(), &state.known()) {
+            HeadVerdict::NeedHash(length) => recover::find_hash(core, state, length)?,
+            verdict => return Ok(answer_head(verdict, &state.shown())),
+        }
+    }
+}
+
+fn answer_head(verdict: HeadVerdict, shown: &Shown) -> Answer {
+    match verdict {
+        HeadVerdict::NotFound => Answer::not_found(),
+        HeadVerdict::Refuse(problem) => {
+            Answer::refusal(problem, "there is no such prefix").about(Some(*shown))
+        }
+        HeadVerdict::Prefix(prefix) => Answer::content(prefix).about(Some(*shown)),
+        HeadVerdict::NeedHash(_) => hashing(),
+    }
+}
+
+fn busy() -> Answer {
+    Answer::refusal(Problem::Busy, "another request is at work on this file")
+}
+
+fn hashing() -> Answer {
+    Answer::refusal(Problem::Hashing, "the file is being hashed")
+}
