@@ -221,3 +221,66 @@ impl StorageBackend for Overlay {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Write(u64, Vec<u8>),
+        Length(u64),
+        Read(u64, usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let bytes = prop::collection::vec(1_u8.., 0..9000);
+        prop_oneof![
+            (0_u64..30_000, bytes).prop_map(|(at, bytes)| Step::Write(at, bytes)),
+            (0_u64..30_000).prop_map(Step::Length),
+            (0_u64..30_000, 0_usize..9000).prop_map(|(at, length)| Step::Read(at, length)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn an_overlay_reads_like_a_file_and_leaves_the_file_alone(
+            under in prop::collection::vec(1_u8.., 0..20_000),
+            steps in prop::collection::vec(step(), 1..20),
+        ) {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), &under).unwrap();
+            let overlay = Overlay::new(Underlay::open(file.path()).unwrap()).unwrap();
+            let mut model = under.clone();
+            for step in steps {
+                match step {
+                    Step::Write(at, bytes) => {
+                        overlay.write(at, &bytes).unwrap();
+                        let start = usize::try_from(at).unwrap();
+                        let end = start + bytes.len();
+                        model.resize(model.len().max(end), 0);
+                        model[start..end].copy_from_slice(&bytes);
+                    }
+                    Step::Length(length) => {
+                        overlay.set_len(length).unwrap();
+                        model.resize(usize::try_from(length).unwrap(), 0);
+                    }
+                    Step::Read(at, length) => {
+                        let mut found = vec![0; length];
+                        let start = usize::try_from(at).unwrap();
+                        let expected = model.get(start..start + length);
+                        let read = overlay.read(at, &mut found);
+                        prop_assert_eq!(read.is_ok(), expected.is_some());
+                        if let Some(expected) = expected {
+                            prop_assert_eq!(&found, expected);
+                        }
+                    }
+                }
+                prop_assert_eq!(overlay.len().unwrap(), model.len() as u64);
+            }
+            prop_assert_eq!(std::fs::read(file.path()).unwrap(), under);
+        }
+    }
+}
