@@ -113,6 +113,10 @@ pub const INSPECT_ROWS: usize = 4096;
 pub const CONFIG_BYTES: usize = 1024 * 1024;
 /// Most alternatives that the braces of one glob may expand to: each is matched against each path.
 pub const GLOB_ALTERNATIVES: usize = 1000;
+/// Most alternatives of all patterns and excludes of one configuration, for the same reason.
+pub const GLOB_ALTERNATIVES_IN_ALL: usize = 10_000;
+/// Memory that one compiled regular expression may take; the ones people write take kilobytes.
+pub const REGEX_BYTES: usize = 1024 * 1024;
 
 /// Connections that a server has open at once; more wait in the kernel's queue.
 pub const SERVER_CONNECTIONS: usize = 16_384;

@@ -124,11 +124,21 @@ fn patterns(
     fields: &Fields<'_>,
     datadir: &Path,
 ) -> Result<Vec<PatternSettings>, Problem> {
-    fields
-        .list("scan_paths")?
-        .into_iter()
-        .map(|(steps, node)| pattern(text, steps, node, datadir))
-        .collect()
+    let mut alternatives = 0;
+    let mut patterns = Vec::new();
+    for (steps, node) in fields.list("scan_paths")? {
+        let settings = pattern(text, steps.clone(), node, datadir)?;
+        alternatives += settings.glob.alternatives() + settings.exclude.alternatives();
+        if alternatives > limits::GLOB_ALTERNATIVES_IN_ALL {
+            let problem = format!(
+                "up to here the braces of all patterns expand to more than {} alternatives",
+                limits::GLOB_ALTERNATIVES_IN_ALL
+            );
+            return Err(Problem::new(steps, problem).hint("write * where any text will do"));
+        }
+        patterns.push(settings);
+    }
+    Ok(patterns)
 }
 
 fn pattern(
@@ -202,13 +212,8 @@ fn naming(name: &str, fields: &Fields<'_>) -> Result<Naming, Problem> {
             )
             .hint("keep one of them")),
         (Some(from), Some(to)) => {
-            let regex = super::regex(from).map_err(|error| {
-                let problem = fields.problem("regex_from", error.problem);
-                match error.hint {
-                    Some(hint) => problem.hint(hint),
-                    None => problem,
-                }
-            })?;
+            let regex =
+                super::regex(from).map_err(|refusal| fields.refused("regex_from", refusal))?;
             Naming::regex(name, regex, to).map_err(at("regex_to"))
         }
         (Some(_), None) => Err(fields
@@ -226,23 +231,19 @@ fn destinations(
     datadir: &Path,
     environment: &Environment,
 ) -> Result<Vec<Destination>, Problem> {
-    let mut known: Vec<(Destination, usize)> = Vec::new();
+    let mut known: Vec<(Destination, Fields<'_>)> = Vec::new();
     for (steps, node) in fields.list("destinations")? {
-        let fields = Fields::of(
-            text,
-            steps,
-            node,
-            keys::DESTINATION,
-            "an entry of `destinations`",
-        )?;
+        let whose = "an entry of `destinations`";
+        let fields = Fields::of(text, steps, node, keys::DESTINATION, whose)?;
         let destination = destination(&fields, datadir, environment)?;
-        if let Some((_, line)) = known.iter().find(|(other, _)| *other == destination) {
+        if let Some((_, first)) = known.iter().find(|(other, _)| *other == destination) {
+            let line = first.line("url");
             let problem = format!("{destination} stands in line {line} already");
             return Err(fields
                 .problem("url", problem)
                 .hint("name each destination once"));
         }
-        known.push((destination, fields.line("url")));
+        known.push((destination, fields));
     }
     Ok(known
         .into_iter()

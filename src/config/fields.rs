@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::{Problem, Step};
-use super::keys::{self, Key};
+use super::keys::{self, Key, Refusal};
 use super::yaml::{self, Node};
 
 /// Longest period or timeout that makes sense, and far below what clocks can add.
@@ -47,13 +47,7 @@ impl<'a> Fields<'a> {
             entries,
         };
         for (key, value) in entries {
-            keys::check(key, known).map_err(|refusal| {
-                let problem = fields.problem(key, refusal.problem).on_key();
-                match refusal.hint {
-                    Some(hint) => problem.hint(hint),
-                    None => problem,
-                }
-            })?;
+            keys::check(key, known).map_err(|refusal| fields.refused(key, refusal).on_key())?;
             if *value == Node::Null {
                 return Err(fields
                     .problem(key, "the key has no value")
@@ -85,6 +79,13 @@ impl<'a> Fields<'a> {
     /// A problem with the value of `key`.
     pub(super) fn problem(&self, key: &str, problem: impl Into<String>) -> Problem {
         Problem::new(self.at(key), problem)
+    }
+
+    /// The refusal of `key` or its value as a problem.
+    pub(super) fn refused(&self, key: &str, refusal: Refusal) -> Problem {
+        let mut problem = self.problem(key, refusal.problem);
+        problem.hint = refusal.hint;
+        problem
     }
 
     fn expected(&self, key: &str, what: &str, node: &Node) -> Problem {

@@ -92,7 +92,7 @@ pub(super) const SERVER: &[Key] = &[
     later("authorize"),
 ];
 
-/// Why a key is refused.
+/// Why a key or its value is refused.
 pub(super) struct Refusal {
     pub(super) problem: String,
     pub(super) hint: Option<String>,

@@ -24,7 +24,7 @@ pub use destination::{BadTemplate, BadUrl, Destination};
 pub use error::{ConfigError, Fault};
 pub use server::{ServerSettings, Unconditional};
 
-use crate::limits::CONFIG_BYTES;
+use crate::limits::{CONFIG_BYTES, REGEX_BYTES};
 use crate::sys;
 use error::{Problem, Step};
 use keys::Key;
@@ -198,6 +198,7 @@ fn expect(kind: Kind, node: &Node) -> Result<(), Problem> {
 fn regex(source: &str) -> Result<Regex, keys::Refusal> {
     RegexBuilder::new(source)
         .unicode(false)
+        .size_limit(REGEX_BYTES)
         .build()
         .map_err(|error| {
             let words = error.to_string();

@@ -226,11 +226,6 @@ fn relative(name: &[u8]) -> Vec<u8> {
     segments.join(&b'/')
 }
 
-/// `name` with the suffix `.number`, for when `name` itself is taken.
-pub fn with_suffix(name: &StableName, number: u64) -> Result<StableName, BadPath> {
-    StableName::parse([name.as_bytes(), format!(".{number}").as_bytes()].concat())
-}
-
 /// Takes a template apart. `groups` is the number of the regular expression's groups; without one
 /// `$` is a character like any other.
 fn parse(name: &str, template: &str, groups: Option<usize>) -> Result<Vec<Part>, BadNaming> {
@@ -426,14 +421,6 @@ mod tests {
             BadPath::SegmentTooLong
         );
         assert_eq!(naming.name(b"/a/\xff", &FACTS).unwrap().as_bytes(), b"\xff");
-    }
-
-    #[test]
-    fn suffixes() {
-        let name = StableName::parse("a/b").unwrap();
-        assert_eq!(with_suffix(&name, 7).unwrap().to_string(), "a/b.7");
-        let longest = StableName::parse(vec![b'x'; 255]).unwrap();
-        assert_eq!(with_suffix(&longest, 1), Err(BadPath::SegmentTooLong));
     }
 
     #[test]

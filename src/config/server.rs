@@ -79,11 +79,7 @@ fn validate_regex(fields: &Fields<'_>) -> Result<Option<Regex>, Problem> {
     let Some(source) = fields.text("validate_regex")? else {
         return Ok(None);
     };
-    super::regex(source).map(Some).map_err(|error| {
-        let problem = fields.problem("validate_regex", error.problem);
-        match error.hint {
-            Some(hint) => problem.hint(hint),
-            None => problem,
-        }
-    })
+    super::regex(source)
+        .map(Some)
+        .map_err(|refusal| fields.refused("validate_regex", refusal))
 }

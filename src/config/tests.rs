@@ -526,6 +526,13 @@ fn bad_keys_and_values_of_a_server() {
 }
 
 #[test]
+fn patterns_are_bounded_in_all() {
+    let entry = "- {name: a, pattern: '/v/{1..900}', exclude: '{1..900}'}\n";
+    let text = client_with("- name: a", &(entry.repeat(6) + "- name: a"));
+    check(&text, (8, "scan_paths[5]", "10000 alternatives", "*"));
+}
+
+#[test]
 fn faults_in_flow_style_have_their_line_too() {
     let text = "{datadir: /srv/c, scan_paths: [{name: a,\n pattern: /v/*}, {name: b,\n  \
                 pattern: v}],\n destinations: [{url: http://h/}]}\n";

@@ -105,7 +105,9 @@ impl Engine {
         &self,
         body: impl FnOnce(&ReadTransaction) -> Result<T, Problem>,
     ) -> Result<T, IndexError> {
-        self.run(|database| body(&database.begin_read()?))
+        self.run(Problem::spoils_reads, |database| {
+            body(&database.begin_read()?)
+        })
     }
 
     /// Runs `body` in a transaction and makes it durable; an error leaves nothing of it, except
@@ -114,7 +116,7 @@ impl Engine {
         &self,
         body: impl FnOnce(&WriteTransaction) -> Result<T, Problem>,
     ) -> Result<T, IndexError> {
-        self.run(|database| {
+        self.run(Problem::spoils_writes, |database| {
             let transaction = database.begin_write()?;
             let value = body(&transaction)?;
             transaction.commit()?;
@@ -122,19 +124,28 @@ impl Engine {
         })
     }
 
-    fn run<T>(&self, body: impl FnOnce(&Database) -> Result<T, Problem>) -> Result<T, IndexError> {
+    fn run<T>(
+        &self,
+        spoils: fn(&Problem) -> bool,
+        body: impl FnOnce(&Database) -> Result<T, Problem>,
+    ) -> Result<T, IndexError> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let result = match database.as_ref() {
             Some(database) if !self.failed.load(Ordering::Acquire) => guarded(|| body(database)),
             _ => Err(Problem::NeedsReopen),
         };
-        result.map_err(|problem| {
-            let error = IndexError::new(&self.path, problem);
-            if error.needs_reopen() {
-                self.failed.store(true, Ordering::Release);
-            }
+        result.map_err(|problem| self.error(problem, spoils))
+    }
+
+    fn error(&self, problem: Problem, spoils: fn(&Problem) -> bool) -> IndexError {
+        let refuse = spoils(&problem);
+        let error = IndexError::new(&self.path, problem);
+        if refuse {
+            self.failed.store(true, Ordering::Release);
+            error.and_refuse()
+        } else {
             error
-        })
+        }
     }
 
     /// Closes the file and opens it again: the way back after an error.
@@ -148,8 +159,8 @@ impl Engine {
         if let Some(old) = database.take() {
             let _ = guarded(|| Ok(old.close()?));
         }
-        let opened = open(&self.path, self.kind);
-        let (new, _) = opened.map_err(|problem| IndexError::new(&self.path, problem))?;
+        let (new, _) = open(&self.path, self.kind)
+            .map_err(|problem| IndexError::new(&self.path, problem).and_refuse())?;
         *database = Some(new);
         self.failed.store(false, Ordering::Release);
         Ok(())
@@ -166,7 +177,8 @@ impl Engine {
             Some(database) => guarded(|| Ok(database.check_integrity()?)),
             None => Err(Problem::NeedsReopen),
         };
-        result.map_err(|problem| IndexError::new(&self.path, problem))
+        // A check that fails has thrown away what it needs to go on.
+        result.map_err(|problem| self.error(problem, Problem::spoils_writes))
     }
 }
 

@@ -14,6 +14,7 @@ pub struct IndexError {
     /// What is wrong with it.
     #[source]
     pub problem: Problem,
+    needs_reopen: bool,
 }
 
 impl IndexError {
@@ -21,15 +22,45 @@ impl IndexError {
         Self {
             path: path.to_owned(),
             problem: problem.into(),
+            needs_reopen: false,
         }
     }
 
-    /// Whether the engine refuses everything until `reopen`: the fate of the last commit is
-    /// unknown, and cached states that came from it are worth nothing.
+    /// The same, of an engine that refuses everything from now on.
+    pub(crate) fn and_refuse(mut self) -> Self {
+        self.needs_reopen = true;
+        self
+    }
+
+    /// Whether the engine refuses everything until `reopen`: after an I/O error, and after a
+    /// failed commit, whose fate is unknown. Cached states that came from it are worth nothing.
     pub fn needs_reopen(&self) -> bool {
+        self.needs_reopen
+    }
+}
+
+impl Problem {
+    /// Whether an engine that fails like this in a read fails in everything; damage that a read
+    /// came upon leaves the rest usable.
+    pub(crate) fn spoils_reads(&self) -> bool {
+        match self {
+            Self::NeedsReopen => true,
+            Self::Engine(error) => matches!(
+                **error,
+                redb::Error::Io(_)
+                    | redb::Error::PreviousIo
+                    | redb::Error::DatabaseClosed
+                    | redb::Error::LockPoisoned(_)
+            ),
+            _ => false,
+        }
+    }
+
+    /// Whether it leaves a write in doubt, rather than undone.
+    pub(crate) fn spoils_writes(&self) -> bool {
         matches!(
-            self.problem,
-            Problem::Engine(_) | Problem::Panicked(_) | Problem::NeedsReopen
+            self,
+            Self::Engine(_) | Self::Panicked(_) | Self::NeedsReopen
         )
     }
 }

@@ -45,12 +45,16 @@ fn not_a_file() -> io::Error {
 #[derive(Debug)]
 pub struct Underlay(File);
 
-/// Changes when the file does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Changes when the file does. Two changes within one tick of the kernel's clock have the same
+/// time, so it holds the beginning of the file too, where a store keeps what it committed last.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stamp {
     size: u64,
     modified: (i64, i64),
+    beginning: Vec<u8>,
 }
+
+const BEGINNING: u64 = 4096;
 
 impl Underlay {
     /// Opens the regular file at `path`.
@@ -71,9 +75,12 @@ impl Underlay {
     /// What changes when somebody writes to the file.
     pub fn stamp(&self) -> io::Result<Stamp> {
         let status = self.0.metadata()?;
+        let mut beginning = vec![0; usize::try_from(status.size().min(BEGINNING)).unwrap_or(0)];
+        self.read_at(&mut beginning, 0)?;
         Ok(Stamp {
             size: status.size(),
             modified: (status.mtime(), status.mtime_nsec()),
+            beginning,
         })
     }
 }

@@ -83,6 +83,11 @@ impl Glob {
         &self.source
     }
 
+    /// Into how many alternatives its braces expand.
+    pub(super) fn alternatives(&self) -> usize {
+        self.alternatives.len()
+    }
+
     /// True when the absolute path of a file matches.
     pub fn matches(&self, path: &[u8]) -> bool {
         self.alternatives
@@ -183,6 +188,11 @@ impl Exclude {
     /// The patterns as they were written.
     pub fn sources(&self) -> &[String] {
         &self.sources
+    }
+
+    /// Into how many alternatives the patterns' braces expand.
+    pub(super) fn alternatives(&self) -> usize {
+        self.names.len() + self.paths.len()
     }
 
     /// True when the file with this absolute path is left out.

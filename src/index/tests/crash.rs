@@ -2,10 +2,11 @@
 //! holds each commit that had returned, and nothing of one by halves.
 
 use std::io;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use redb::StorageBackend;
+use redb::{BackendError, StorageBackend};
 
 use crate::index::Kind;
 use crate::index::engine::{Engine, builder};
@@ -19,6 +20,8 @@ struct Disk {
     cached: Vec<u8>,
     durable: Vec<u8>,
     unsynced: Vec<Write>,
+    /// Syncs fail, as on a dying disk.
+    failing: bool,
     /// What a power cut may leave, and how many commits had returned by then.
     cuts: Vec<(Vec<u8>, u64)>,
     random: u64,
@@ -100,6 +103,9 @@ impl StorageBackend for Cuttable {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut disk = self.disk.lock().unwrap();
+        if disk.failing {
+            return Err(io::Error::other("a dying disk"));
+        }
         disk.cut(self.returned.load(Ordering::SeqCst));
         disk.durable = disk.cached.clone();
         Ok(())
@@ -111,7 +117,35 @@ impl StorageBackend for Cuttable {
         self.disk.lock().unwrap().write(write);
         Ok(())
     }
+
+    // Nobody else has this disk.
+
+    fn try_lock_range(&self, _: Edge, _: Edge) -> Result<bool, BackendError> {
+        Ok(true)
+    }
+
+    fn try_lock_shared_range(&self, _: Edge, _: Edge) -> Result<bool, BackendError> {
+        Ok(true)
+    }
+
+    fn lock_range(&self, _: Edge, _: Edge) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn lock_shared_range(&self, _: Edge, _: Edge) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn unlock_range(&self, _: Edge, _: Edge) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn query_lock_range(&self, _: Edge, _: Edge) -> Result<bool, BackendError> {
+        Ok(false)
+    }
 }
+
+type Edge = Bound<u64>;
 
 /// The n-th commit: a longer file, a new one, an event.
 fn commit(index: &ServerIndex, n: u64) {
@@ -143,23 +177,41 @@ fn found(file: &std::path::Path) -> u64 {
     n
 }
 
-#[test]
-fn a_power_cut_at_any_sync_leaves_every_commit_whole_or_absent() {
+/// An index on a disk of ours.
+fn on(backend: &Cuttable) -> ServerIndex {
     let fixture = Fixture::new();
     let new = std::fs::read(fixture.file()).unwrap();
-    let backend = Cuttable::default();
     {
         let mut disk = backend.disk.lock().unwrap();
         disk.random = 0x9e37_79b9_7f4a_7c15;
         disk.cached.clone_from(&new);
         disk.durable = new;
     }
-    let database = builder()
-        .set_concurrency_mode(redb::ConcurrencyMode::ExclusiveWriter)
-        .create_with_backend(backend.clone())
-        .unwrap();
+    let database = builder().create_with_backend(backend.clone()).unwrap();
     let engine = Engine::over(database, Kind::Server);
-    let index = ServerIndex::start(engine, BootId([1; 16]), at(0)).unwrap();
+    ServerIndex::start(engine, BootId([1; 16]), at(0)).unwrap()
+}
+
+#[test]
+fn a_commit_that_a_disk_refuses_is_an_error_and_so_is_all_after_it() {
+    let backend = Cuttable::default();
+    let index = on(&backend);
+    commit(&index, 1);
+    backend.disk.lock().unwrap().failing = true;
+    let change = ServerChange::put(path("/b"), row(FileId(9), b"", 0));
+    let error = index.commit(std::slice::from_ref(&change)).unwrap_err();
+    assert!(error.needs_reopen(), "{error}");
+    assert!(error.to_string().contains("a dying disk"), "{error}");
+    backend.disk.lock().unwrap().failing = false;
+    assert!(index.file(&path("/a")).unwrap_err().needs_reopen());
+    assert!(index.commit(&[change]).unwrap_err().needs_reopen());
+}
+
+#[test]
+fn a_power_cut_at_any_sync_leaves_every_commit_whole_or_absent() {
+    let fixture = Fixture::new();
+    let backend = Cuttable::default();
+    let index = on(&backend);
     let opening = backend.disk.lock().unwrap().cuts.len();
     for n in 1..=8 {
         commit(&index, n);

@@ -171,7 +171,7 @@ fn a_newer_version_that_was_killed_is_refused_untouched() {
 }
 
 #[test]
-fn after_an_error_everything_is_refused_until_reopened() {
+fn after_a_write_in_doubt_everything_is_refused_until_reopened() {
     let fixture = Fixture::new();
     let engine = Engine::open(&fixture.file(), Kind::Server).unwrap();
     let read = || engine.read(crate::index::schema::read);
@@ -186,4 +186,27 @@ fn after_an_error_everything_is_refused_until_reopened() {
     assert!(refused.needs_reopen());
     engine.reopen().unwrap();
     assert!(read().is_ok());
+}
+
+#[test]
+fn damage_that_a_read_comes_upon_spares_the_rest() {
+    let fixture = Fixture::new();
+    let engine = Engine::open(&fixture.file(), Kind::Server).unwrap();
+    let error = engine
+        .read::<()>(|_| panic!("as on a damaged page"))
+        .unwrap_err();
+    assert!(!error.needs_reopen(), "{error}");
+    assert!(engine.read(crate::index::schema::read).is_ok());
+    engine.write(|_| Ok(())).unwrap();
+}
+
+#[test]
+fn a_reopened_index_goes_on_where_it_was() {
+    let fixture = Fixture::new();
+    let index = fixture.open();
+    let change = || ServerChange::put(path("/a"), row(FileId(1), b"a", 0));
+    let number = index.commit(&[change()]).unwrap();
+    index.reopen().unwrap();
+    assert_eq!(index.number(), number);
+    assert_eq!(index.commit(&[change()]).unwrap().0, number.0 + 1);
 }

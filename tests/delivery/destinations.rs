@@ -1,0 +1,179 @@
+//! Several destinations are independent of each other, whatever one of them does.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::faults::{Answering, Fault, Proxy};
+use crate::common::{
+    Client, Server, assert_same_tree, deliver, free_port, rows, tree, wait_until, wait_within,
+};
+
+/// 200 files of 50 KB.
+fn some_logs(home: &Path) -> PathBuf {
+    let logs = home.join("logs");
+    fs::create_dir(&logs).unwrap();
+    for n in 0..200 {
+        fs::write(
+            logs.join(format!("log{n}")),
+            format!("line {n}\n").repeat(5_000),
+        )
+        .unwrap();
+    }
+    logs
+}
+
+/// Delivers `logs` to a good server, beside `other` if there is one; how long that took.
+fn deliver_beside(home: &Path, logs: &Path, other: Option<&str>) -> Duration {
+    let name = if other.is_some() { "beside" } else { "alone" };
+    let server = Server::start(&home.join(format!("server-{name}")), "");
+    let urls: Vec<String> = other
+        .map(str::to_owned)
+        .into_iter()
+        .chain([server.url()])
+        .collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let start = Instant::now();
+    let config = deliver(&[("logs", &logs.join("*"))], &urls);
+    let _client = Client::start(&home.join(format!("client-{name}")), &config);
+    let delivered = server.datadir.join("logs");
+    wait_until("everything is at the living server", || {
+        delivered.is_dir() && tree(&delivered) == tree(logs)
+    });
+    start.elapsed()
+}
+
+fn living_beside(other: &str) {
+    let home = TempDir::new().unwrap();
+    let logs = some_logs(home.path());
+    let alone = deliver_beside(home.path(), &logs, None);
+    let beside = deliver_beside(home.path(), &logs, Some(other));
+    println!(
+        "alone {alone:?}, beside the other {beside:?}: ratio {:.2}",
+        ratio(beside, alone)
+    );
+}
+
+fn ratio(a: Duration, b: Duration) -> f64 {
+    a.as_secs_f64() / b.as_secs_f64()
+}
+
+#[test]
+fn a_dead_destination_delays_nobody() {
+    living_beside(&format!("http://127.0.0.1:{}/", free_port()));
+}
+
+#[test]
+fn a_stalling_destination_delays_nobody() {
+    let home = TempDir::new().unwrap();
+    let behind = Server::start(&home.path().join("behind"), "");
+    let stalling = Proxy::start(behind.port, Fault::StallAfter(30_000));
+    living_beside(&stalling.url());
+    assert!(stalling.sent() >= 30_000);
+}
+
+#[test]
+fn a_full_destination_delays_nobody() {
+    let full = Answering::start(|request| {
+        if request.contains("log7 ") {
+            "HTTP/1.1 400 Bad Request\r\nContent-Length: 0".to_owned()
+        } else {
+            "HTTP/1.1 507 Insufficient Storage\r\nContent-Length: 0".to_owned()
+        }
+    });
+    living_beside(&full.url());
+}
+
+/// A backlog of a minute (ten under `SHAFTLOG_LONG`) costs neither memory nor descriptors nor
+/// database, and is caught up with by itself.
+#[test]
+fn a_backlog_costs_nothing_and_is_caught_up_with() {
+    let home = TempDir::new().unwrap();
+    let logs = home.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    let alive = Server::start(&home.path().join("alive"), "");
+    let mut dead = Server::start(&home.path().join("dead"), "");
+    dead.kill();
+    let config = deliver(&[("logs", &logs.join("*"))], &[&dead.url(), &alive.url()]);
+    let mut client = Client::start(&home.path().join("client"), &config);
+
+    let length = if std::env::var_os("SHAFTLOG_LONG").is_some() {
+        600
+    } else {
+        60
+    };
+    let mut early = None;
+    let start = Instant::now();
+    for second in 0.. {
+        for file in 0..10 {
+            append(
+                &logs.join(format!("log{file}")),
+                &format!("second {second}\n").repeat(2_000),
+            );
+        }
+        let due = Duration::from_secs(second + 1);
+        wait_within(due + Duration::from_secs(60), "the next second", || {
+            (start.elapsed() >= due).then_some(())
+        });
+        if second == length / 6 {
+            early = Some(footprint(&mut client));
+        }
+        if second == length {
+            break;
+        }
+    }
+    let (early, late) = (early.unwrap(), footprint(&mut client));
+    println!("memory KiB, descriptors, database bytes: {early:?} then {late:?}");
+    assert!(
+        late.0 < early.0 + 8 * 1024,
+        "memory grew: {early:?} {late:?}"
+    );
+    assert!(late.1 < early.1 + 8, "descriptors grew: {early:?} {late:?}");
+    assert!(
+        late.2 < early.2 + 4 * 1024 * 1024,
+        "database grew: {early:?} {late:?}"
+    );
+    wait_until("the living one has everything", || {
+        tree(&alive.datadir.join("logs")) == tree(&logs)
+    });
+
+    dead.restart();
+    let delivered = dead.datadir.join("logs");
+    wait_within(
+        Duration::from_secs(180),
+        "the recovered one catches up",
+        || (delivered.is_dir() && tree(&delivered) == tree(&logs)).then_some(()),
+    );
+    assert_same_tree(&logs, &delivered);
+    let progress = rows(&client.datadir, "progress");
+    assert!(
+        progress.iter().all(|row| row["verified"] == true),
+        "{progress:?}"
+    );
+}
+
+/// Resident KiB, open descriptors and bytes of the catalogue.
+fn footprint(client: &mut Client) -> (u64, usize, u64) {
+    let database = client.datadir.join(".shaftlog/client.redb");
+    let process = client.process();
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", process.pid()))
+        .unwrap()
+        .count();
+    (
+        process.memory_kib("VmRSS"),
+        descriptors,
+        fs::metadata(database).unwrap().len(),
+    )
+}
+
+fn append(path: &Path, text: &str) {
+    use std::io::Write as _;
+    let mut file = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}

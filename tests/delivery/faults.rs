@@ -1,0 +1,252 @@
+//! Things that stand between a client and a server, or in a server's place, and misbehave.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// What a proxy does to its connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// Each connection ends when the bytes sent through it reach a multiple of this.
+    CutEvery(u64),
+    /// Each read passes on at most this many bytes.
+    Dribble(usize),
+    /// Each connection's requests are sent a second time when it ends.
+    Duplicate,
+    /// After this many bytes of a connection nothing moves any more, nor ends.
+    StallAfter(u64),
+    /// Every connection is closed at once.
+    Refuse,
+}
+
+/// A TCP proxy on a free loopback port.
+pub struct Proxy {
+    /// The port to connect to.
+    pub port: u16,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    target: u16,
+    fault: Mutex<Fault>,
+    accepted: AtomicU64,
+    open: AtomicU64,
+    most_open: AtomicU64,
+    sent: AtomicU64,
+    over: AtomicBool,
+}
+
+impl Proxy {
+    /// Starts one in front of 127.0.0.1:`target`.
+    pub fn start(target: u16, fault: Fault) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let shared = Arc::new(Shared {
+            target,
+            fault: Mutex::new(fault),
+            accepted: AtomicU64::new(0),
+            open: AtomicU64::new(0),
+            most_open: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            over: AtomicBool::new(false),
+        });
+        let serving = Arc::clone(&shared);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if serving.over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let shared = Arc::clone(&serving);
+                thread::spawn(move || shared.connection(&stream));
+            }
+        });
+        Self { port, shared }
+    }
+
+    /// The URL of what stands behind it.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/", self.port)
+    }
+
+    /// Changes what it does to connections from now on.
+    pub fn set(&self, fault: Fault) {
+        *self.shared.fault.lock().expect("no panic") = fault;
+    }
+
+    /// Connections accepted so far.
+    pub fn accepted(&self) -> u64 {
+        self.shared.accepted.load(Ordering::Relaxed)
+    }
+
+    /// The most connections that were open at once.
+    pub fn most_open(&self) -> u64 {
+        self.shared.most_open.load(Ordering::Relaxed)
+    }
+
+    /// Bytes sent towards the server so far.
+    pub fn sent(&self) -> u64 {
+        self.shared.sent.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+    }
+}
+
+impl Shared {
+    fn connection(&self, client: &TcpStream) {
+        let fault = *self.fault.lock().expect("no panic");
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        if fault == Fault::Refuse {
+            return;
+        }
+        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_open.fetch_max(open, Ordering::Relaxed);
+        if let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.target)) {
+            let _ = self.pump(client, &server, fault);
+            let _ = client.shutdown(Shutdown::Both);
+            let _ = server.shutdown(Shutdown::Both);
+        }
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Moves bytes both ways until one side ends or the fault strikes.
+    fn pump(&self, mut client: &TcpStream, mut server: &TcpStream, fault: Fault) -> io::Result<()> {
+        let (mut back_from, mut back_to) = (server.try_clone()?, client.try_clone()?);
+        let backwards = thread::spawn(move || {
+            let _ = io::copy(&mut back_from, &mut back_to);
+            let _ = back_to.shutdown(Shutdown::Both);
+        });
+        let mut requests = Vec::new();
+        let mut buffer = vec![0; 64 * 1024];
+        let mut through = 0;
+        loop {
+            let room = match fault {
+                Fault::CutEvery(period) => {
+                    usize::try_from(period - through % period).expect("small")
+                }
+                Fault::Dribble(bytes) => bytes,
+                _ => buffer.len(),
+            };
+            let room = room.min(buffer.len());
+            let read = client.read(&mut buffer[..room])?;
+            if read == 0 {
+                break;
+            }
+            server.write_all(&buffer[..read])?;
+            through += read as u64;
+            self.sent.fetch_add(read as u64, Ordering::Relaxed);
+            match fault {
+                Fault::CutEvery(period) if through % period == 0 => break,
+                Fault::StallAfter(bytes) if through >= bytes => self.stall(),
+                Fault::Duplicate => requests.extend_from_slice(&buffer[..read]),
+                _ => {}
+            }
+        }
+        if fault == Fault::Duplicate {
+            self.replay(&requests)?;
+        }
+        client.shutdown(Shutdown::Both)?;
+        server.shutdown(Shutdown::Both)?;
+        let _ = backwards.join();
+        Ok(())
+    }
+
+    fn stall(&self) {
+        while !self.over.load(Ordering::Relaxed)
+            && matches!(*self.fault.lock().expect("no panic"), Fault::StallAfter(_))
+        {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn replay(&self, requests: &[u8]) -> io::Result<()> {
+        let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, self.target))?;
+        let mut answers = server.try_clone()?;
+        let reader = thread::spawn(move || io::copy(&mut answers, &mut io::sink()));
+        server.write_all(requests)?;
+        server.shutdown(Shutdown::Write)?;
+        let _ = reader.join();
+        Ok(())
+    }
+}
+
+/// A server that reads each request and answers it by `answer`, which gets the request line and
+/// returns status line and headers, without the final blank line.
+pub struct Answering {
+    /// The port to connect to.
+    pub port: u16,
+    over: Arc<AtomicBool>,
+}
+
+impl Answering {
+    /// Starts one on a free loopback port.
+    pub fn start(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let over = Arc::new(AtomicBool::new(false));
+        let (ending, answer) = (Arc::clone(&over), Arc::new(answer));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if ending.load(Ordering::Relaxed) {
+                    return;
+                }
+                let answer = Arc::clone(&answer);
+                thread::spawn(move || answer_all(&stream, &*answer));
+            }
+        });
+        Self { port, over }
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/", self.port)
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+    }
+}
+
+fn answer_all(stream: &TcpStream, answer: &dyn Fn(&str) -> String) -> Option<()> {
+    let mut reader = io::BufReader::new(stream);
+    loop {
+        let (line, length) = read_head(&mut reader)?;
+        io::copy(&mut (&mut reader).take(length), &mut io::sink()).ok()?;
+        let mut stream = stream;
+        stream.write_all(answer(&line).as_bytes()).ok()?;
+        stream.write_all(b"\r\n\r\n").ok()?;
+    }
+}
+
+/// The request line and the Content-Length.
+fn read_head(reader: &mut impl io::BufRead) -> Option<(String, u64)> {
+    let mut request = String::new();
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let line = line.trim_end();
+        if line.is_empty() {
+            return Some((request, length));
+        }
+        if request.is_empty() {
+            line.clone_into(&mut request);
+        } else if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! How the daemons behave towards whoever operates them.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::common::{Client, Server, deliver, free_port, wait_until};
+
+#[test]
+fn both_end_soon_after_sigterm_and_lose_nothing() {
+    let home = TempDir::new().unwrap();
+    let logs = home.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    fs::write(logs.join("log"), "one\n").unwrap();
+    let mut server = Server::start(&home.path().join("server"), "");
+    let dead = format!("http://127.0.0.1:{}/", free_port());
+    let config = deliver(&[("logs", &logs.join("*"))], &[&server.url(), &dead]);
+    let mut client = Client::start(&home.path().join("client"), &config);
+    wait_until("the line arrives", || server.holds("logs/log", b"one\n"));
+
+    let start = Instant::now();
+    assert!(client.terminate().success());
+    assert!(server.terminate().success());
+    // The documented bound, ten seconds each.
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        start.elapsed()
+    );
+
+    fs::write(logs.join("log"), "one\ntwo\n").unwrap();
+    server.restart();
+    client.restart();
+    wait_until("the next line arrives", || {
+        server.holds("logs/log", b"one\ntwo\n")
+    });
+}
+
+#[test]
+fn sighup_reopens_the_log_files() {
+    let home = TempDir::new().unwrap();
+    let logs = home.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    let mut server = Server::start(&home.path().join("server"), "status_interval: 100\n");
+    let config = deliver(&[("logs", &logs.join("*"))], &[&server.url()]);
+    let config = format!("status_interval: 100\n{config}");
+    let mut client = Client::start(&home.path().join("client"), &config);
+    for name in ["server", "client"] {
+        let log = home.path().join(name).with_extension("log");
+        wait_until("the log has lines", || {
+            fs::metadata(&log).is_ok_and(|file| file.len() > 0)
+        });
+        fs::rename(&log, home.path().join(name).with_extension("log.1")).unwrap();
+        let process = if name == "server" {
+            server.process()
+        } else {
+            client.process()
+        };
+        process.signal(Signal::HUP);
+        wait_until("it goes on in a new file", || {
+            fs::metadata(&log).is_ok_and(|file| file.len() > 0)
+        });
+    }
+}
+
+#[test]
+fn a_dead_destination_is_one_line_not_one_a_retry() {
+    let home = TempDir::new().unwrap();
+    let logs = home.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    fs::write(logs.join("log"), "one\n").unwrap();
+    let port = free_port();
+    let url = format!("http://127.0.0.1:{port}/");
+    let config = deliver(&[("logs", &logs.join("*"))], &[&url]);
+    let config = format!("status_interval: 500\n{config}");
+    let mut client = Client::start(&home.path().join("client"), &config);
+    // Five status lines: several retries have passed by then.
+    wait_until("five status lines", || {
+        client
+            .process()
+            .output()
+            .lines()
+            .filter(|line| line.contains("status"))
+            .count()
+            >= 5
+    });
+    let output = client.process().output();
+    let complaints = output
+        .lines()
+        .filter(|line| line.contains(&port.to_string()) && !line.contains("status"))
+        .filter(|line| line.contains("WARN") || line.contains("ERROR"))
+        .count();
+    assert_eq!(complaints, 1, "{output}");
+}
