@@ -9,7 +9,7 @@ use std::io;
 
 use super::{Catalogue, DIRECTORY_MODE, Holding, lock, new_event};
 use crate::config::rename::NameError;
-use crate::index::client::{ClientChange, ClientState, NewFile};
+use crate::index::client::{ClientChange, ClientState, NewFile, Times};
 use crate::index::{EventKind, IndexError};
 use crate::limits::ADOPT_BATCH;
 use crate::sys::clock;
@@ -300,6 +300,14 @@ impl Catalogue {
     }
 }
 
+/// The times of a file as they are stored.
+pub(super) fn times(stat: &FileStat) -> Times {
+    Times {
+        mtime: stat.mtime,
+        ctime: stat.ctime,
+    }
+}
+
 impl Linked {
     fn announce(&self) {
         if self.path.is_empty() {
@@ -318,6 +326,7 @@ impl Linked {
             pattern: self.pattern.clone(),
             discovered: clock::now(),
             length: self.stat.size,
+            times: times(&self.stat),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::disk::shows;
 use super::{Catalogue, Holding, Tracked, lock, new_event};
-use crate::index::client::{ClientChange, ClientFile, ClientState, NewFile};
+use crate::index::client::{ClientChange, ClientFile, ClientState, NewFile, Times};
 use crate::index::{EventKind, IndexError};
 use crate::sys::clock;
 use crate::sys::dir::Dir;
@@ -106,6 +106,7 @@ impl Catalogue {
                 pattern: old.pattern.clone(),
                 discovered: clock::now(),
                 length: Offset::ZERO,
+                times: Times::default(),
             },
         });
         self.commit(&changes)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::client::dirty::Queue;
-use crate::index::client::{ClientState, NewFile, ProgressState};
+use crate::index::client::{ClientState, NewFile, ProgressState, Times};
 use crate::prefix::HasherState;
 use crate::sys::file;
 use crate::types::Prefix;
@@ -362,6 +362,7 @@ fn an_unfinished_rename_is_finished_at_the_start() {
             pattern: old.pattern.clone(),
             discovered: clock::now(),
             length: Offset::ZERO,
+            times: Times::default(),
         };
         let new = run.catalogue.index().supersede(old.id, row).unwrap();
         drop(run);
@@ -391,6 +392,7 @@ fn a_commit_that_succeeded_unnoticed_is_gone_on_from() {
         pattern: old.pattern.clone(),
         discovered: clock::now(),
         length: Offset::ZERO,
+        times: Times::default(),
     };
     let new = run.catalogue.index().supersede(old.id, row).unwrap();
     let again = run
@@ -411,6 +413,7 @@ fn a_commit_that_succeeded_unnoticed_is_gone_on_from() {
         pattern: String::new(),
         discovered: clock::now(),
         length: stat.size,
+        times: Times::default(),
     };
     let ids = run.catalogue.index().adopt(&[row]).unwrap();
     run.catalogue.state().orphans.insert(stat.inode, name("b"));

