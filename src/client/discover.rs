@@ -379,7 +379,7 @@ impl<'a> Finder<'a> {
             path: found.path.clone(),
             pattern: pattern.name.clone(),
             wanted,
-            file,
+            file: Arc::new(file),
             stat,
         }))
     }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
+use std::sync::Arc;
 
 use super::{Catalogue, DIRECTORY_MODE, Holding, lock, new_event};
 use crate::config::rename::NameError;
@@ -29,7 +30,7 @@ pub struct Candidate {
     /// What it should be called.
     pub wanted: StableName,
     /// The file itself, opened.
-    pub file: File,
+    pub file: Arc<File>,
     /// What `file` is; from before it is linked, which changes ctime.
     pub stat: FileStat,
 }
@@ -101,6 +102,16 @@ pub struct Outcome {
     pub result: Result<FileId, AdoptError>,
 }
 
+impl Outcome {
+    pub(super) fn of(candidate: Candidate, result: Result<FileId, AdoptError>) -> Self {
+        Self {
+            path: candidate.path,
+            pattern: candidate.pattern,
+            result,
+        }
+    }
+}
+
 /// A candidate with its link.
 struct Linked {
     path: Vec<u8>,
@@ -115,7 +126,7 @@ impl Catalogue {
     pub fn adopt(&self, batch: Vec<Candidate>) -> Vec<Outcome> {
         match &self.holding {
             Holding::Links(datadir, _) => self.adopt_linked(datadir, batch),
-            Holding::Open(_) => Vec::new(),
+            Holding::Open { .. } => self.adopt_held(batch),
         }
     }
 
@@ -164,11 +175,7 @@ impl Catalogue {
                     stat: candidate.stat,
                     name,
                 }),
-                Err(error) => outcomes.push(Outcome {
-                    path: candidate.path,
-                    pattern: candidate.pattern,
-                    result: Err(error),
-                }),
+                Err(error) => outcomes.push(Outcome::of(candidate, Err(error))),
             }
         }
         outcomes.extend(self.take_in(datadir, linked));

@@ -177,7 +177,7 @@ impl Catalogue {
 
     /// The one step that everybody sees.
     fn replace(&self, old: FileId, new: FileId, row: ClientFile) {
-        if let Holding::Open(held) = &self.holding {
+        if let Holding::Open { held, .. } = &self.holding {
             let mut held = lock(held);
             if let Some(file) = held.remove(&old) {
                 held.insert(new, Arc::clone(&file));

@@ -12,6 +12,7 @@
 mod adopt;
 mod disk;
 mod generation;
+mod held;
 mod sight;
 mod start;
 mod state;
@@ -37,7 +38,7 @@ use crate::types::{FileId, Inode, Offset, StableName};
 pub use self::adopt::{AdoptError, Candidate, Outcome};
 pub use self::generation::{Closing, GenerationError};
 pub use self::sight::Sighting;
-pub use self::start::{StartError, index_path, open_index};
+pub use self::start::StartError;
 
 /// Mode of directories in the datadir of a client, which holds what only its owner may read.
 const DIRECTORY_MODE: u32 = 0o700;
@@ -66,8 +67,11 @@ pub struct Tracked {
 enum Holding {
     /// By a link under the stable name below this directory, watched for writes.
     Links(Dir, Arc<Watches>),
-    /// By descriptors.
-    Open(Mutex<HashMap<FileId, Arc<File>>>),
+    /// By descriptors; files beyond the first `most` are opened in turn, by their paths.
+    Open {
+        held: Mutex<HashMap<FileId, Arc<File>>>,
+        most: usize,
+    },
 }
 
 /// See the module. Any thread may call.
@@ -120,7 +124,7 @@ impl Catalogue {
             Holding::Links(datadir, _) => {
                 Arc::new(datadir.open_file(tracked.name.as_bytes(), Access::Read)?)
             }
-            Holding::Open(held) => {
+            Holding::Open { held, .. } => {
                 let held = lock(held).get(&tracked.id).map(Arc::clone);
                 match held {
                     Some(file) => file,
@@ -214,7 +218,7 @@ impl Catalogue {
     pub fn device(&self) -> Option<u64> {
         match &self.holding {
             Holding::Links(datadir, _) => Some(datadir.stat_root().ok()?.device),
-            Holding::Open(_) => None,
+            Holding::Open { .. } => None,
         }
     }
 

@@ -78,7 +78,7 @@ impl Catalogue {
     }
 
     /// The source has another path now.
-    fn moved(&self, id: FileId, path: &[u8]) {
+    pub(super) fn moved(&self, id: FileId, path: &[u8]) {
         let mut state = self.state();
         let Some(tracked) = state.set_source(id, path) else {
             return;

@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::generation::GenerationError;
@@ -16,10 +16,11 @@ use super::state::{Entry, State};
 use super::{Catalogue, Holding, disk};
 use crate::client::dirty::Dirty;
 use crate::client::watch::Watches;
+use crate::index::IndexError;
 use crate::index::client::{ClientChange, ClientFile, ClientIndex, ClientState};
-use crate::index::{IndexError, Kind, Problem};
-use crate::limits::PRIVATE_DIR;
+use crate::sys::datadir;
 use crate::sys::dir::Dir;
+use crate::sys::file::FileKind;
 use crate::types::{FileId, Inode, Shown, StableName};
 
 /// Rows read at once.
@@ -28,16 +29,6 @@ const PAGE: usize = 1024;
 /// Why a catalogue could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Links without the database that knows them.
-    #[error(
-        "{} holds files but no database (an upgrade, or a lost one): `shaftlog db rebuild --datadir {}` makes it from the links",
-        Shown(datadir.as_os_str().as_encoded_bytes()),
-        Shown(datadir.as_os_str().as_encoded_bytes())
-    )]
-    NoDatabase {
-        /// The datadir.
-        datadir: PathBuf,
-    },
     /// The database.
     #[error(transparent)]
     Index(#[from] IndexError),
@@ -52,29 +43,6 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
-}
-
-/// Where the client's database lies in a datadir.
-pub fn index_path(datadir: &Path) -> PathBuf {
-    datadir.join(PRIVATE_DIR).join(Kind::Client.file_name())
-}
-
-/// Opens the client's database of a locked datadir. Makes an empty one only where there is no data
-/// either.
-pub fn open_index(datadir: &Dir) -> Result<ClientIndex, StartError> {
-    let path = index_path(datadir.path());
-    match ClientIndex::open(&path) {
-        Err(error) if matches!(error.problem, Problem::Missing) => {
-            if disk::has_data(datadir).map_err(|source| at(datadir, source))? {
-                return Err(StartError::NoDatabase {
-                    datadir: datadir.path().to_owned(),
-                });
-            }
-            ClientIndex::create(&path)?;
-            Ok(ClientIndex::open(&path)?)
-        }
-        opened => Ok(opened?),
-    }
 }
 
 fn at(datadir: &Dir, source: io::Error) -> StartError {
@@ -109,13 +77,16 @@ impl Catalogue {
         Ok(catalogue)
     }
 
-    /// A catalogue that holds its sources by open descriptors; `urls` as above.
+    /// A catalogue that holds its sources by at most `most` open descriptors; `urls` as above.
+    /// Nothing is active before it is found.
     pub fn with_descriptors(
         index: ClientIndex,
         urls: &[String],
         dirty: Arc<Dirty>,
+        most: usize,
     ) -> Result<Self, StartError> {
-        Self::new(Holding::Open(Mutex::default()), index, urls, dirty)
+        let held = Mutex::default();
+        Self::new(Holding::Open { held, most }, index, urls, dirty)
     }
 
     fn new(
@@ -217,11 +188,13 @@ impl Catalogue {
             return Ok(());
         };
         let mut unexplained = Vec::new();
-        let visited = disk::visit_files(datadir, |path| {
-            if let Ok(name) = StableName::parse(path) {
+        let visited = datadir::visit(datadir, |path, kind| {
+            if kind == FileKind::Regular
+                && let Ok(name) = StableName::parse(path)
+            {
                 unexplained.extend(self.unexplained(datadir, name));
             }
-            true
+            Ok(true)
         });
         visited.map_err(|source| at(datadir, source))?;
         for (name, inode) in unexplained {
@@ -270,7 +243,7 @@ impl Catalogue {
             Holding::Links(datadir, _) => {
                 disk::shows(datadir, name, inode).map_err(|source| at(datadir, source))
             }
-            Holding::Open(_) => Ok(false),
+            Holding::Open { .. } => Ok(false),
         }
     }
 }

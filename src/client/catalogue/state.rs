@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::Tracked;
 use crate::index::NewEvent;
-use crate::index::client::{ClientChange, ClientFile, DestinationId, Progress};
+use crate::index::client::{ClientChange, ClientFile, DestinationId, Progress, Times};
 use crate::sys::file::{self, File, FileStat};
 use crate::types::{FileId, Inode, Offset, StableName};
 
@@ -137,6 +137,7 @@ impl Entry {
 pub(super) struct Unwritten {
     pub(super) progress: HashMap<(DestinationId, FileId), Arc<Progress>>,
     pub(super) lengths: HashMap<FileId, Offset>,
+    pub(super) times: HashMap<FileId, Times>,
     pub(super) sources: HashMap<FileId, Vec<u8>>,
     pub(super) patterns: HashMap<FileId, String>,
     pub(super) events: Vec<NewEvent>,
@@ -154,6 +155,7 @@ impl Unwritten {
     pub(super) fn is_empty(&self) -> bool {
         self.progress.is_empty()
             && self.lengths.is_empty()
+            && self.times.is_empty()
             && self.sources.is_empty()
             && self.patterns.is_empty()
             && self.events.is_empty()
@@ -164,6 +166,7 @@ impl Unwritten {
         Self {
             progress: take(&mut self.progress),
             lengths: take(&mut self.lengths),
+            times: take(&mut self.times),
             sources: take(&mut self.sources),
             patterns: take(&mut self.patterns),
             events: self.events.drain(..self.events.len().min(BATCH)).collect(),
@@ -174,6 +177,7 @@ impl Unwritten {
     pub(super) fn put_back(&mut self, old: Self) {
         put_back(&mut self.progress, old.progress);
         put_back(&mut self.lengths, old.lengths);
+        put_back(&mut self.times, old.times);
         put_back(&mut self.sources, old.sources);
         put_back(&mut self.patterns, old.patterns);
         self.events.splice(..0, old.events);
@@ -186,6 +190,8 @@ impl Unwritten {
         }));
         let lengths = self.lengths.iter();
         changes.extend(lengths.map(|(id, length)| ClientChange::Length(*id, *length)));
+        let times = self.times.iter();
+        changes.extend(times.map(|(id, times)| ClientChange::Times(*id, *times)));
         changes.extend(self.sources.iter().map(|(id, source)| {
             let source = source.clone();
             ClientChange::Source { id: *id, source }
