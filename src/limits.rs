@@ -72,6 +72,10 @@ pub const BACKOFF_START: Duration = Duration::from_millis(250);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// Longest Retry-After that is honoured.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+/// Files a second that a destination is asked about again after it lost something.
+pub const SWEEP_RATE: u32 = 200;
+/// Files of one destination whose hashers are kept between appends, a few KiB each.
+pub const CURSORS: usize = 256;
 /// How often a file in error is asked for again.
 pub const ERROR_RETRY: Duration = Duration::from_secs(600);
 /// How often a stopped destination is asked again.

@@ -84,7 +84,7 @@ impl Source {
     ) -> Result<PrefixHasher, ReadError> {
         let mut hasher = match from {
             Some(state) => {
-                let block = self.read_range(state.open_block(), state.length())?;
+                let block = self.range(state.open_block(), state.length())?;
                 PrefixHasher::resume(state, &block)?
             }
             None => PrefixHasher::new(),
@@ -102,12 +102,16 @@ impl Source {
     }
 
     fn hash_range(&self, start: Offset, end: Offset) -> Result<[u8; 32], ReadError> {
-        let bytes = self.read_range(start, end)?;
+        let bytes = self.range(start, end)?;
         Ok(*blake3::hash(&bytes).as_bytes())
     }
 
     /// All bytes of a range of at most a few blocks.
-    fn read_range(&self, start: Offset, end: Offset) -> Result<Vec<u8>, ReadError> {
+    pub(in crate::client) fn range(
+        &self,
+        start: Offset,
+        end: Offset,
+    ) -> Result<Vec<u8>, ReadError> {
         let mut bytes = vec![0; usize::try_from(end.since(start)).unwrap_or(0)];
         if self.read_at(start, &mut bytes)? < bytes.len() {
             return Err(self.short(end));

@@ -53,6 +53,15 @@ impl Watches {
         }
     }
 
+    /// No watches, now or later, and nothing to be said of it: for a run that ends by itself.
+    pub fn none(dirty: Arc<Dirty>) -> Self {
+        Self {
+            inotify: None,
+            dirty,
+            state: Mutex::default(),
+        }
+    }
+
     /// Watches the inode that `path` shows as the file `id`; a generation before it on the same
     /// inode is not told of any more.
     pub fn add(&self, id: FileId, path: &Path) {

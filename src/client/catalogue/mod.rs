@@ -28,7 +28,9 @@ use self::state::{Entry, State};
 use super::dirty::Dirty;
 use super::source::{Source, SourceError};
 use super::watch::Watches;
-use crate::index::client::{ClientChange, ClientFile, ClientIndex, DestinationId, Progress};
+use crate::index::client::{
+    ClientChange, ClientFile, ClientIndex, Destination, DestinationId, Progress,
+};
 use crate::index::{EventKind, IndexError, NewEvent};
 use crate::sys::clock;
 use crate::sys::dir::{Access, Dir};
@@ -156,8 +158,13 @@ impl Catalogue {
 
     /// Records what a destination has confirmed: visible at once, durable with the next
     /// [`flush`](Self::flush). What comes for a closed generation is kept in its row only.
-    pub fn record(&self, destination: DestinationId, id: FileId, progress: Progress) {
-        let progress = Arc::new(progress);
+    pub fn record(
+        &self,
+        destination: DestinationId,
+        id: FileId,
+        progress: impl Into<Arc<Progress>>,
+    ) {
+        let progress = progress.into();
         let mut state = self.state();
         if let Some(entry) = state.files.get_mut(&id) {
             entry.length = entry.length.max(progress.confirmed.length);
@@ -191,7 +198,13 @@ impl Catalogue {
         self.state().unwritten.push(event);
     }
 
-    /// Writes what [`record`](Self::record), [`observed`](Self::observed) and
+    /// Records what is known of a destination, with the next [`flush`](Self::flush) and before any
+    /// progress: what was confirmed by a commit is never known without the commit's number.
+    pub fn know(&self, destination: DestinationId, row: Destination) {
+        self.state().unwritten.destinations.insert(destination, row);
+    }
+
+    /// Writes what [`know`](Self::know), [`record`](Self::record), [`observed`](Self::observed) and
     /// [`event`](Self::event) have left, in transactions of bounded size. With an error, what was
     /// not written stays for the next call.
     pub fn flush(&self) -> Result<(), IndexError> {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use super::Tracked;
 use crate::index::NewEvent;
-use crate::index::client::{ClientChange, ClientFile, DestinationId, Progress, Times};
+use crate::index::client::{
+    ClientChange, ClientFile, Destination, DestinationId, Progress, ProgressState, Times,
+};
 use crate::sys::file::{self, File, FileStat};
 use crate::types::{FileId, Inode, Offset, StableName};
 
@@ -125,16 +127,20 @@ impl Entry {
             .max_by_key(|(_, progress)| progress.confirmed.length)
     }
 
-    /// Bytes confirmed there.
+    /// Up to where a destination has it; all of it where its operator gave it up.
     pub(super) fn confirmed(&self, destination: DestinationId) -> Offset {
-        self.progress(destination)
-            .map_or(Offset::ZERO, |progress| progress.confirmed.length)
+        match self.progress(destination) {
+            None => Offset::ZERO,
+            Some(progress) if progress.state == ProgressState::Retired => Offset::MAX,
+            Some(progress) => progress.confirmed.length,
+        }
     }
 }
 
 /// What the rows do not say yet.
 #[derive(Default)]
 pub(super) struct Unwritten {
+    pub(super) destinations: HashMap<DestinationId, Destination>,
     pub(super) progress: HashMap<(DestinationId, FileId), Arc<Progress>>,
     pub(super) lengths: HashMap<FileId, Offset>,
     pub(super) times: HashMap<FileId, Times>,
@@ -153,7 +159,8 @@ impl Unwritten {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.progress.is_empty()
+        self.destinations.is_empty()
+            && self.progress.is_empty()
             && self.lengths.is_empty()
             && self.times.is_empty()
             && self.sources.is_empty()
@@ -164,6 +171,7 @@ impl Unwritten {
     /// Takes out as much as one transaction should hold.
     pub(super) fn take(&mut self) -> Self {
         Self {
+            destinations: std::mem::take(&mut self.destinations),
             progress: take(&mut self.progress),
             lengths: take(&mut self.lengths),
             times: take(&mut self.times),
@@ -175,6 +183,7 @@ impl Unwritten {
 
     /// Puts back what could not be written, newer values excepted.
     pub(super) fn put_back(&mut self, old: Self) {
+        put_back(&mut self.destinations, old.destinations);
         put_back(&mut self.progress, old.progress);
         put_back(&mut self.lengths, old.lengths);
         put_back(&mut self.times, old.times);
@@ -185,6 +194,8 @@ impl Unwritten {
 
     pub(super) fn changes(&self) -> Vec<ClientChange> {
         let mut changes = Vec::new();
+        let destinations = self.destinations.iter();
+        changes.extend(destinations.map(|(id, row)| ClientChange::Destination(*id, row.clone())));
         changes.extend(self.progress.iter().map(|((destination, id), progress)| {
             ClientChange::Progress(*destination, *id, Box::new(Progress::clone(progress)))
         }));

@@ -184,6 +184,8 @@ pub enum ProgressState {
         /// What it said.
         text: String,
     },
+    /// The operator there gave it up; it counts as delivered.
+    Retired,
 }
 
 impl ProgressState {
@@ -194,6 +196,7 @@ impl ProgressState {
             Self::Current => "current",
             Self::Conflict => "conflict",
             Self::Error { .. } => "error",
+            Self::Retired => "retired",
         }
     }
 }

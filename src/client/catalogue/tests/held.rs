@@ -121,7 +121,7 @@ fn a_touched_file_is_hashed_and_goes_on() {
     let path = bench.write("log", "12345");
     let first = bench.first_run("log", 5);
     let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
-    let file = fs::File::open(&path).unwrap();
+    let file = File::open(&path).unwrap();
     file.set_times(fs::FileTimes::new().set_modified(later))
         .unwrap();
     assert_eq!(bench.start_held(9).find(&path).id, first.id);
@@ -132,7 +132,7 @@ fn another_inode_at_the_path_is_another_file() {
     let bench = Bench::new();
     let path = bench.write("log", "12345");
     let first = bench.first_run("log", 5);
-    let kept = fs::File::open(&path).unwrap();
+    let kept = File::open(&path).unwrap();
     fs::remove_file(&path).unwrap();
     bench.write("log", "12345");
     drop(kept);
@@ -147,7 +147,7 @@ fn beyond_its_share_of_descriptors_files_are_opened_in_turn_and_checked() {
     let held = run.find(&bench.write("a", "a"));
     let in_turn = run.find(&bench.write("b", "b"));
     // Keeps its inode number from being used again.
-    let kept = fs::File::open(bench.source("b")).unwrap();
+    let kept = File::open(bench.source("b")).unwrap();
     for file in [&held, &in_turn] {
         assert!(run.catalogue.open(file.id).is_ok());
         let path = bench.source(if file.id == held.id { "a" } else { "b" });
