@@ -463,3 +463,6 @@ fn keep_failure(failures: &mut HashMap<Vec<u8>, AdoptError>, path: &[u8], error:
 fn now() -> i64 {
     clock::now().as_millisecond()
 }
+
+#[cfg(test)]
+mod tests;

@@ -198,3 +198,82 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write as _;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::client::dirty::Queue;
+
+    /// How long a test waits for what must happen before it calls it missing.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Lets the watches tell until `queue` has a mark.
+    async fn marked(watches: &Watches, queue: &Queue) -> FileId {
+        let told = async {
+            tokio::select! {
+                () = watches.run() => None,
+                id = async {
+                    loop {
+                        if let Some(id) = queue.take() {
+                            return Some(id);
+                        }
+                        queue.filled().await;
+                    }
+                } => id,
+            }
+        };
+        let told = tokio::time::timeout(PATIENCE, told).await;
+        told.expect("a mark in time").unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_write_through_any_name_marks_the_newest_generation() {
+        let scratch = tempfile::tempdir().unwrap();
+        let [source, link] = ["source", "link"].map(|name| scratch.path().join(name));
+        let mut writer = fs::File::create(&source).unwrap();
+        fs::hard_link(&source, &link).unwrap();
+        let dirty = Arc::new(Dirty::default());
+        let queue = dirty.queue();
+        let watches = Watches::new(dirty);
+        watches.add(FileId(1), &link);
+        writer.write_all(b"a line\n").unwrap();
+        assert_eq!(marked(&watches, &queue).await, FileId(1));
+
+        let renamed = scratch.path().join("link.1");
+        fs::rename(&link, &renamed).unwrap();
+        watches.add(FileId(2), &renamed);
+        fs::remove_file(&source).unwrap();
+        writer.write_all(b"another\n").unwrap();
+        assert_eq!(marked(&watches, &queue).await, FileId(2));
+        assert_eq!(watches.without(vec![FileId(1), FileId(2)]), [FileId(1)]);
+
+        watches.remove(FileId(2));
+        writer.write_all(b"a third\n").unwrap();
+        let other = scratch.path().join("other");
+        fs::write(&other, "").unwrap();
+        watches.add(FileId(3), &other);
+        fs::write(&other, "x").unwrap();
+        assert_eq!(marked(&watches, &queue).await, FileId(3));
+    }
+
+    #[test]
+    fn an_overflow_marks_every_watched_file() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dirty = Arc::new(Dirty::default());
+        let queue = dirty.queue();
+        let watches = Watches::new(dirty);
+        for id in 1..=3 {
+            let path = scratch.path().join(id.to_string());
+            fs::write(&path, "").unwrap();
+            watches.add(FileId(id), &path);
+        }
+        watches.heard(Notice::Overflow);
+        let mut marked: Vec<_> = std::iter::from_fn(|| queue.take()).collect();
+        marked.sort();
+        assert_eq!(marked, [1, 2, 3].map(FileId));
+    }
+}
