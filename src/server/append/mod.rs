@@ -95,17 +95,19 @@ impl Task {
         if self.reply.is_abandoned() {
             return None;
         }
-        self.reply.decided();
         match decision.unwrap_or_else(|trouble| Decision::Answer(trouble.to_put())) {
+            // Not said to be decided first: that would invite the body (RFC 9110 section 10.1.1).
             Decision::Answer(answer) => {
                 self.end(answer);
                 None
             }
             Decision::Vouch(vouch) => {
+                self.reply.decided();
                 self.confirm(vouch);
                 None
             }
             Decision::Take(append, base) => {
+                self.reply.decided();
                 let running = Running::new(self, append, base, intake)?;
                 Box::new(running).go_on(first)
             }
