@@ -221,6 +221,7 @@ pub struct Server {
     /// The running process, unless it was stopped.
     pub daemon: Option<Daemon>,
     extra: String,
+    wrapper: Vec<String>,
 }
 
 impl Server {
@@ -237,6 +238,7 @@ impl Server {
             port: 0,
             daemon: None,
             extra: extra.to_owned(),
+            wrapper: Vec::new(),
         };
         // A free port may be taken again before the server binds it.
         loop {
@@ -253,9 +255,14 @@ impl Server {
         }
     }
 
+    /// Runs it behind this command from the next start on, such as `strace -D`; behind none when
+    /// it is empty. The command has to become the server: signals go to the process it starts as.
+    pub fn wrap(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+    }
+
     /// Starts it again with the same port, datadir and configuration.
     pub fn restart(&mut self) {
-        self.daemon = None;
         assert!(
             self.try_start(),
             "the server does not start again:\n{}",
@@ -263,10 +270,19 @@ impl Server {
         );
     }
 
-    /// Whether it came up; false when it ended instead.
-    fn try_start(&mut self) -> bool {
+    /// Starts it (again); false when it ended instead.
+    pub fn try_start(&mut self) -> bool {
+        self.daemon = None;
         let config = self.write_config();
-        let mut command = Command::new(&self.program);
+        let mut words = self.wrapper.iter();
+        let mut command = match words.next() {
+            Some(wrapper) => {
+                let mut command = Command::new(wrapper);
+                command.args(words).arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
         command.args(["server", "--stdout", "--config"]).arg(config);
         let mut daemon = Daemon::spawn(command, &self.beside("out"));
         let up = wait_for("the server accepts connections", || {
@@ -307,9 +323,27 @@ impl Server {
         self.beside("yaml")
     }
 
+    /// Takes the lines `extra` instead of the present ones from the next start on.
+    pub fn reconfigure(&mut self, extra: &str) {
+        extra.clone_into(&mut self.extra);
+    }
+
+    /// Everything it has printed so far, in all its lives.
+    pub fn output(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.beside("out")).unwrap_or_default()).into_owned()
+    }
+
     /// Its process; panics when it was stopped.
     pub fn process(&mut self) -> &mut Daemon {
         self.daemon.as_mut().expect("the server was started")
+    }
+
+    /// Whether it does not run any more, or was never started.
+    pub fn has_ended(&mut self) -> bool {
+        match &mut self.daemon {
+            Some(daemon) => daemon.ended().is_some(),
+            None => true,
+        }
     }
 
     /// SIGKILL.

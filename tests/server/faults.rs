@@ -1,0 +1,363 @@
+//! Death and errors at every system call that makes something durable. Whatever a client was
+//! told is there afterwards, and its next requests bring everything to its end.
+//!
+//! `cargo test --test server faults -- --ignored` runs these; they need strace.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::common::{self, Server, wait_for, wait_until};
+use crate::contract;
+use crate::data::{digest, etag};
+use crate::http::{Answer, Asked, Connection};
+
+#[test]
+#[ignore = "needs strace, and a minute"]
+fn rule_1_death_at_every_system_call_loses_no_acknowledged_byte() {
+    for call in [
+        "fdatasync",
+        "fsync",
+        "pwrite64",
+        "openat2",
+        "mkdirat",
+        "ftruncate",
+        "statx",
+        "write",
+    ] {
+        let hits = each_time(call, "signal=KILL", Delivery::has_died);
+        println!("{call}: died at {hits} invocations");
+    }
+}
+
+#[test]
+#[ignore = "needs strace, and a minute"]
+fn rule_1_errors_at_every_system_call_lose_no_acknowledged_byte() {
+    for (call, error) in [
+        ("fdatasync", "EIO"),
+        ("fsync", "EIO"),
+        ("pwrite64", "ENOSPC"),
+        ("pwrite64", "EIO"),
+        ("openat2", "EMFILE"),
+        ("mkdirat", "ENOSPC"),
+        ("ftruncate", "EIO"),
+        ("statx", "EIO"),
+        ("pread64", "EIO"),
+    ] {
+        let hits = each_time(call, &format!("error={error}"), |delivery| {
+            let trace = fs::read_to_string(&delivery.trace).unwrap_or_default();
+            trace.contains("(INJECTED)")
+        });
+        println!("{call}: {error} at {hits} invocations");
+    }
+}
+
+/// A filesystem of a few MiB of its own, for as long as this lives.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path, options: &str) -> Self {
+        fs::create_dir_all(at).expect("a mount point");
+        let disk = Self(at.to_owned());
+        disk.command("mount", &["-t", "tmpfs", "-o", options, "none"]);
+        disk
+    }
+
+    fn command(&self, program: &str, arguments: &[&str]) {
+        let mut command = Command::new(program);
+        let status = command.args(arguments).arg(&self.0).status();
+        assert!(status.expect(program).success(), "{program} {arguments:?}");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_disk_that_fills_up_in_mid_body_loses_nothing_and_goes_on_when_there_is_room() {
+    let home = TempDir::new().expect("a temporary directory");
+    let datadir = home.path().join("data");
+    // In this order: the disk is unmounted first.
+    let (mut delivery, disk) = {
+        let disk = SmallDisk::mount(&datadir, "size=12m");
+        let server = Server::start(&datadir, "min_free: 0");
+        (Delivery::on(server, home), disk)
+    };
+    delivery.files = vec![
+        Source::new("/small", &[1000, 2000]),
+        Source::new("/large", &[1000, 20_000_000, 20_001_000]),
+    ];
+    for file in [0, 1] {
+        delivery.send_next(file).expect("there is room");
+    }
+    // More than there is room for, twice; the connection tells, and nothing is acknowledged.
+    for _ in 0..2 {
+        let answer = wait_for("an answer", || {
+            let length = delivery.ask_length(1)?;
+            delivery.put(1, length, 20_000_000)
+        });
+        assert_eq!(answer.status, 507, "{}", answer.shown());
+    }
+    delivery.check_acknowledged("the disk is full");
+
+    disk.command("mount", &["-o", "remount,size=64m"]);
+    delivery.deliver(Patience::UntilDone);
+    delivery.check_delivered("there is room again");
+    delivery.server.kill();
+}
+
+/// Lets one invocation of `call` fail after the other, the first, the second and so on, until
+/// none was hit; how many were.
+fn each_time(call: &str, fault: &str, was_hit: impl Fn(&mut Delivery) -> bool) -> usize {
+    let mut hits = 0;
+    for invocation in 1..150 {
+        let mut delivery = Delivery::new();
+        let inject = format!("inject={call}:{fault}:when={invocation}");
+        let what = format!("{inject} (file, length acknowledged)");
+        let trace = delivery.trace.clone();
+        let trace = trace.to_str().expect("UTF-8");
+        let strace = ["strace", "-D", "-f", "-qq", "-o", trace, "-e"];
+        let filter = format!("trace={call}");
+        delivery
+            .server
+            .wrap(&[&strace[..], &[&filter, "-e", &inject]].concat());
+        delivery.server.kill();
+        if delivery.server.try_start() {
+            delivery.deliver(Patience::None);
+        }
+        let hit = was_hit(&mut delivery);
+        delivery.server.kill();
+        delivery.server.wrap(&[]);
+        assert!(delivery.server.try_start(), "{what}: does not start again");
+        delivery.check_acknowledged(&what);
+        delivery.deliver(Patience::UntilDone);
+        delivery.check_delivered(&what);
+        if !hit {
+            break;
+        }
+        hits += 1;
+    }
+    assert!(hits > 0, "{call} was never called");
+    hits
+}
+
+/// How often a request that was not acknowledged is asked again.
+#[derive(Clone, Copy, PartialEq)]
+enum Patience {
+    None,
+    UntilDone,
+}
+
+/// A client that delivers three files piece by piece, asks when it does not know, and remembers
+/// what it was told.
+struct Delivery {
+    server: Server,
+    _home: TempDir,
+    trace: std::path::PathBuf,
+    files: Vec<Source>,
+}
+
+struct Source {
+    path: &'static str,
+    bytes: Vec<u8>,
+    /// Ends of the pieces.
+    ends: Vec<usize>,
+    acknowledged: usize,
+}
+
+impl Source {
+    fn new(path: &'static str, ends: &[usize]) -> Self {
+        Self {
+            path,
+            bytes: bytes(path, *ends.last().expect("pieces")),
+            ends: ends.to_vec(),
+            acknowledged: 0,
+        }
+    }
+}
+
+impl Delivery {
+    fn new() -> Self {
+        let home = TempDir::new().expect("a temporary directory");
+        let server = Server::start(&home.path().join("data"), "");
+        Self::on(server, home)
+    }
+
+    fn on(server: Server, home: TempDir) -> Self {
+        Self {
+            trace: home.path().join("trace"),
+            server,
+            files: vec![
+                Source::new("/a", &[5, 10, 20]),
+                Source::new("/dir/b", &[300_000, 300_010]),
+                Source::new("/dir/sub/c", &[1, 2000]),
+            ],
+            _home: home,
+        }
+    }
+
+    /// Sends what is missing, in turns; without patience it goes to the next file when something
+    /// is refused, and home when the server is gone.
+    fn deliver(&mut self, patience: Patience) {
+        for round in 0..4 {
+            for file in 0..self.files.len() {
+                if round == 1 && patience == Patience::None {
+                    self.leave_a_tail(file);
+                }
+                let delivered = match patience {
+                    Patience::None => self.send_next(file).is_some(),
+                    Patience::UntilDone => {
+                        wait_for("the file is delivered", || {
+                            self.send_next(file)?;
+                            let source = &self.files[file];
+                            (source.acknowledged == source.bytes.len()).then_some(())
+                        });
+                        true
+                    }
+                };
+                if !delivered && self.has_died() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether nobody answers any more; its end is waited for then.
+    fn has_died(&mut self) -> bool {
+        let answers = self.server.daemon.is_some() && self.ask_path("HEAD", "/", "", b"").is_some();
+        if !answers {
+            wait_until("the server has ended", || self.server.has_ended());
+        }
+        !answers
+    }
+
+    /// Bytes behind the vouched ones, as a body cut short leaves them: not those that will come.
+    fn leave_a_tail(&self, file: usize) {
+        let path = self.server.datadir.join(&self.files[file].path[1..]);
+        if let Ok(mut file) = fs::File::options().append(true).open(path) {
+            let _ = file.write_all(b"a tail");
+        }
+    }
+
+    /// One piece, from where the server says that it is.
+    fn send_next(&mut self, file: usize) -> Option<()> {
+        let length = self.ask_length(file)?;
+        let source = &self.files[file];
+        assert!(
+            length >= source.acknowledged,
+            "{}: {} were acknowledged, HEAD says {length}",
+            source.path,
+            source.acknowledged
+        );
+        let Some(&end) = source.ends.iter().find(|&&end| end > length) else {
+            self.files[file].acknowledged = length;
+            return Some(());
+        };
+        let answer = self.put(file, length, end)?;
+        if matches!(answer.status, 201 | 204) {
+            self.files[file].acknowledged = end;
+            return Some(());
+        }
+        // Only what a broken disk explains.
+        assert!(matches!(answer.status, 503 | 507), "{}", answer.shown());
+        None
+    }
+
+    /// Sends the bytes `start..end`.
+    fn put(&self, file: usize, start: usize, end: usize) -> Option<Answer> {
+        let source = &self.files[file];
+        let head = format!(
+            "Content-Range: bytes {start}-{}/{}\r\nContent-Length: {}\r\nIf-Match: {}\r\nRepr-Digest: {}\r\n",
+            end - 1,
+            source.bytes.len(),
+            end - start,
+            etag(&blake3::hash(&source.bytes[..start])),
+            digest(&blake3::hash(&source.bytes[..end])),
+        );
+        self.ask("PUT", file, &head, &source.bytes[start..end])
+    }
+
+    fn ask_length(&self, file: usize) -> Option<usize> {
+        let answer = self.ask("HEAD", file, "", b"")?;
+        match answer.status {
+            404 => Some(0),
+            200 => usize::try_from(answer.number("shaftlog-length")?).ok(),
+            503 | 507 => None,
+            _ => panic!("{}", answer.shown()),
+        }
+    }
+
+    fn ask(&self, method: &str, file: usize, head: &str, body: &[u8]) -> Option<Answer> {
+        self.ask_path(method, self.files[file].path, head, body)
+    }
+
+    /// An answer, unless the server died over it.
+    fn ask_path(&self, method: &str, path: &str, head: &str, body: &[u8]) -> Option<Answer> {
+        let mut connection = Connection::try_open(self.server.port)?;
+        connection.expect(Asked {
+            method: method.to_owned(),
+            target: path.to_owned(),
+            end: None,
+            known: 0,
+        });
+        let line = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{head}\r\n");
+        connection.send(&[line.as_bytes(), body].concat());
+        let (asked, answer) = connection.answer().ok().flatten()?;
+        let on_disk = (path != "/").then(|| self.server.datadir.join(&path[1..]));
+        if let Err(problem) = contract::check(&asked, &answer, on_disk.as_deref()) {
+            panic!("{problem}\n{}", answer.shown());
+        }
+        Some(answer)
+    }
+
+    /// Rule 1, and rule 3: what was acknowledged is on disk, and HEAD says no less.
+    fn check_acknowledged(&self, what: &str) {
+        for (index, source) in self.files.iter().enumerate() {
+            let on_disk = self.server.file(source.path).unwrap_or_default();
+            let acknowledged = &source.bytes[..source.acknowledged];
+            assert!(on_disk.starts_with(acknowledged), "{what}: {}", source.path);
+            let length = wait_for("HEAD", || self.ask_length(index));
+            assert!(
+                length >= source.acknowledged,
+                "{what}: L of {}",
+                source.path
+            );
+            assert!(
+                on_disk.get(..length) == source.bytes.get(..length),
+                "{what}: {} has other bytes below L = {length}",
+                source.path
+            );
+        }
+    }
+
+    fn check_delivered(&self, what: &str) {
+        let rows = common::rows(&self.server.datadir, "files");
+        for source in &self.files {
+            let on_disk = self.server.file(source.path);
+            assert!(
+                on_disk.as_ref() == Some(&source.bytes),
+                "{what}: {}",
+                source.path
+            );
+            let row = rows.iter().find(|row| row["path"] == source.path);
+            let hash = blake3::hash(&source.bytes).to_hex();
+            let row = row.unwrap_or_else(|| panic!("{what}: no row of {}", source.path));
+            assert_eq!(row["blake3"], hash.as_str(), "{what}: {row}");
+        }
+    }
+}
+
+/// The first bytes of a path's own stream.
+fn bytes(path: &str, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let mut reader = blake3::Hasher::new().update(path.as_bytes()).finalize_xof();
+    reader.fill(&mut bytes);
+    bytes
+}

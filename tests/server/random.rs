@@ -1,0 +1,385 @@
+//! The server against a model of it: random requests on a few paths, repeats, gaps, overlaps,
+//! wrong conditions, cut bodies and SIGKILLs among them, and after each the answer and the file
+//! must be among those that the table allows. `PROPTEST_CASES=1000` for a long run.
+
+use std::fs;
+use std::io::Write as _;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use crate::common::{self, Server, wait_for};
+use crate::contract;
+use crate::data::{digest, etag};
+use crate::http::{Answer, Asked, Connection};
+use crate::model::{At, File, Outcome, Put, Says};
+
+const PATHS: [&str; 3] = ["/one", "/dir/two", "/dir/three"];
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(12),
+        max_shrink_iters: 300,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn the_server_does_what_its_table_says(steps in prop::collection::vec(step(), 1..60)) {
+        let mut play = Play::new();
+        for step in &steps {
+            play.perform(step);
+        }
+        play.finish();
+    }
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+enum Step {
+    Put(Put),
+    Confirm { path: usize, at: At, says: Says },
+    Head { path: usize },
+    Foreign { path: usize, length: usize },
+    Kill,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let path = 0..PATHS.len();
+    prop_oneof![
+        12 => put().prop_map(Step::Put),
+        3 => (path.clone(), at(), says()).prop_map(|(path, at, says)| Step::Confirm { path, at, says }),
+        2 => path.clone().prop_map(|path| Step::Head { path }),
+        1 => (path, length()).prop_map(|(path, length)| Step::Foreign { path, length }),
+        1 => Just(Step::Kill),
+    ]
+}
+
+fn put() -> impl Strategy<Value = Put> {
+    let wrong = prop_oneof![3 => Just(None), 1 => any::<usize>().prop_map(Some)];
+    let cut = prop_oneof![6 => Just(None), 1 => any::<usize>().prop_map(Some)];
+    let digest =
+        prop_oneof![3 => Just(Says::Nothing), 3 => Just(Says::Right), 1 => Just(Says::Wrong)];
+    (
+        0..PATHS.len(),
+        at(),
+        length(),
+        wrong,
+        0..3_u64,
+        says(),
+        digest,
+        cut,
+    )
+        .prop_map(|(path, at, length, wrong, total, says, digest, cut)| Put {
+            path,
+            at,
+            length,
+            wrong,
+            total,
+            says,
+            digest,
+            cut,
+        })
+}
+
+fn at() -> impl Strategy<Value = At> {
+    prop_oneof![
+        1 => Just(At::Start),
+        5 => Just(At::Vouched(0)),
+        2 => (-12..12_isize).prop_map(At::Vouched),
+        2 => Just(At::Size(0)),
+        1 => (-12..12_isize).prop_map(At::Size),
+    ]
+}
+
+fn length() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        12 => 1..30_usize,
+        2 => 1000..1100_usize,
+        1 => 60_000..300_000_usize,
+    ]
+}
+
+fn says() -> impl Strategy<Value = Says> {
+    prop_oneof![
+        2 => Just(Says::Nothing),
+        5 => Just(Says::Right),
+        1 => Just(Says::Wrong),
+        1 => Just(Says::Absent),
+    ]
+}
+
+/// The real server beside the model.
+struct Play {
+    server: Server,
+    _home: TempDir,
+    connection: Option<Connection>,
+    files: [File; PATHS.len()],
+}
+
+impl Play {
+    fn new() -> Self {
+        let home = TempDir::new().expect("a temporary directory");
+        Self {
+            server: Server::start(&home.path().join("data"), ""),
+            _home: home,
+            connection: None,
+            files: std::array::from_fn(|_| File::new()),
+        }
+    }
+
+    fn perform(&mut self, step: &Step) {
+        match step {
+            Step::Put(put) => self.put(put),
+            Step::Confirm { path, at, says } => self.confirm(*path, *at, *says),
+            Step::Head { path } => self.head(*path),
+            Step::Foreign { path, length } => self.foreign(*path, *length),
+            Step::Kill => {
+                self.connection = None;
+                self.server.restart();
+            }
+        }
+    }
+
+    fn put(&mut self, put: &Put) {
+        let file = self.files[put.path].clone();
+        let a = file.position(put.at);
+        let body = body(&file, put, a);
+        let end = a + body.len();
+        let total = end + usize::try_from(put.total).unwrap();
+        let mut head = format!("Content-Range: bytes {a}-{}/{total}\r\n", end - 1);
+        head += &condition(&file, put.says, a);
+        let whole = file.bytes.get(..a).map(|before| [before, &body].concat());
+        head += &match put.digest {
+            Says::Nothing | Says::Absent => String::new(),
+            Says::Right => digest_header(&whole.unwrap_or_default()),
+            Says::Wrong => digest_header(b"something else"),
+        };
+        head += &["Content-Length: ", &body.len().to_string(), "\r\n"].concat();
+        let cut = put.cut.map(|cut| cut % body.len());
+        match cut {
+            None => {
+                let outcomes = file.append(put, a, &body, total);
+                let answer = self.ask("PUT", put.path, &head, &body, Some(end));
+                self.settle(put.path, outcomes, &answer);
+            }
+            Some(came) => {
+                let states = file.cut(put, a, &body, came, total);
+                self.send("PUT", put.path, &head, &body[..came], None);
+                let mut connection = self.connection.take().expect("just used");
+                connection.finish();
+                // A refusal may come before the end is noticed.
+                let _ = connection.answer();
+                self.settle_cut(put.path, &states);
+            }
+        }
+    }
+
+    fn confirm(&mut self, path: usize, at: At, says: Says) {
+        let file = &self.files[path];
+        let n = file.position(at);
+        let mut head = format!("Content-Range: bytes */{n}\r\nContent-Length: 0\r\n");
+        head += &condition(file, says, n);
+        let outcomes = file.confirm(n, says);
+        let answer = self.ask("PUT", path, &head, b"", Some(n));
+        self.settle(path, outcomes, &answer);
+    }
+
+    fn head(&mut self, path: usize) {
+        let answer = self.ask("HEAD", path, "", b"", None);
+        let file = &self.files[path];
+        if answer.status == 404 {
+            assert!(!file.row && file.bytes.is_empty(), "{}", answer.shown());
+        } else {
+            assert_eq!(answer.number("content-length"), Some(file.vouched as u64));
+        }
+    }
+
+    /// Somebody else appends.
+    fn foreign(&mut self, path: usize, length: usize) {
+        let file = &mut self.files[path];
+        if !file.row {
+            return;
+        }
+        let more = truth(path, file.bytes.len(), length);
+        let mut disk = fs::File::options()
+            .append(true)
+            .open(self.server.datadir.join(&PATHS[path][1..]))
+            .expect("the file");
+        disk.write_all(&more).expect("written");
+        file.bytes.extend(more);
+    }
+
+    /// Everything is as the model has it, on disk, in the index, and after one more start.
+    fn finish(&mut self) {
+        self.server.restart();
+        self.connection = None;
+        for path in 0..PATHS.len() {
+            self.head(path);
+        }
+        let rows = common::rows(&self.server.datadir, "files");
+        for (path, file) in PATHS.iter().zip(&self.files) {
+            let Some(row) = rows.iter().find(|row| row["path"] == *path) else {
+                assert!(!file.row, "no row of {path}");
+                continue;
+            };
+            assert_eq!(row["length"], file.vouched as u64, "{row}");
+            let hash = file.hash(file.vouched).expect("within").to_hex();
+            assert_eq!(row["blake3"], hash.as_str(), "{row}");
+        }
+    }
+
+    /// The outcome that the answer names must be an allowed one, and the file must show it.
+    fn settle(&mut self, path: usize, outcomes: Vec<Outcome>, answer: &Answer) {
+        let expected: Vec<_> = outcomes.iter().map(|o| (o.status, o.problem)).collect();
+        let on_disk = self.on_disk(path);
+        let problem = answer.header("shaftlog-problem");
+        let found = outcomes.into_iter().find(|outcome| {
+            let vouched = answer.number("shaftlog-length");
+            outcome.status.contains(&answer.status)
+                && outcome.problem == problem
+                && outcome.after.bytes == on_disk
+                && vouched.is_none_or(|length| length == outcome.after.vouched as u64)
+        });
+        let model = &self.files[path];
+        let found = found.unwrap_or_else(|| {
+            panic!(
+                "{}: expected one of {expected:?}, got\n{}\nwith {} bytes on disk; the model had {} of {}, row {}",
+                PATHS[path],
+                answer.shown(),
+                on_disk.len(),
+                model.vouched,
+                model.bytes.len(),
+                model.row,
+            )
+        });
+        self.files[path] = found.after;
+    }
+
+    /// Waits until the server shows one of the states that a cut body may leave.
+    fn settle_cut(&mut self, path: usize, states: &[File]) {
+        let sizes: Vec<_> = states.iter().map(|s| (s.vouched, s.bytes.len())).collect();
+        let what = format!("{} with one of (L, S) {sizes:?} after a cut", PATHS[path]);
+        let found = wait_for(&what, || {
+            let answer = self.try_ask("HEAD", path, "", b"", None);
+            let on_disk = self.on_disk(path);
+            let tail = answer
+                .header("shaftlog-tail")
+                .and_then(|t| t.split(';').next());
+            let (vouched, size) = match answer.status {
+                404 => (0, 0),
+                200 => {
+                    let vouched = answer.number("shaftlog-length").expect("L");
+                    (
+                        vouched,
+                        tail.map_or(vouched, |t| t.parse().expect("a size")),
+                    )
+                }
+                _ => return None,
+            };
+            let mut states = states.iter();
+            states.find(|state| {
+                state.bytes == on_disk
+                    && (state.vouched as u64, state.bytes.len() as u64) == (vouched, size)
+            })
+        })
+        .clone();
+        self.files[path] = found;
+    }
+
+    fn on_disk(&self, path: usize) -> Vec<u8> {
+        self.server.file(PATHS[path]).unwrap_or_default()
+    }
+
+    /// Asks until the answer is not 503, checks what holds for every answer.
+    fn ask(
+        &mut self,
+        method: &str,
+        path: usize,
+        head: &str,
+        body: &[u8],
+        end: Option<usize>,
+    ) -> Answer {
+        wait_for("an answer that is not 503", || {
+            let answer = self.try_ask(method, path, head, body, end);
+            (answer.status != 503).then_some(answer)
+        })
+    }
+
+    fn try_ask(
+        &mut self,
+        method: &str,
+        path: usize,
+        head: &str,
+        body: &[u8],
+        end: Option<usize>,
+    ) -> Answer {
+        self.send(method, path, head, body, end);
+        let connection = self.connection.as_mut().expect("just used");
+        let answered = connection.answer().expect("an answer");
+        let (asked, answer) = answered.expect("an answer, not the end");
+        let file = self.server.datadir.join(&PATHS[path][1..]);
+        if let Err(problem) = contract::check(&asked, &answer, Some(&file)) {
+            panic!("{problem}\n{head}\n{}", answer.shown());
+        }
+        if answer.closes() {
+            self.connection = None;
+        }
+        answer
+    }
+
+    fn send(&mut self, method: &str, path: usize, head: &str, body: &[u8], end: Option<usize>) {
+        let port = self.server.port;
+        let connection = self
+            .connection
+            .get_or_insert_with(|| Connection::open(port));
+        connection.expect(Asked {
+            method: method.to_owned(),
+            target: PATHS[path].to_owned(),
+            end: end.map(|end| end as u64),
+            known: 0,
+        });
+        let line = format!("{method} {} HTTP/1.1\r\nHost: x\r\n{head}\r\n", PATHS[path]);
+        connection.send(&[line.as_bytes(), body].concat());
+    }
+}
+
+/// What a client would send for this range: what the server has, then the path's own stream.
+fn body(file: &File, put: &Put, a: usize) -> Vec<u8> {
+    let mut body = truth(put.path, a, put.length);
+    let known = file.bytes.get(a..).unwrap_or_default();
+    let known = &known[..known.len().min(body.len())];
+    body[..known.len()].copy_from_slice(known);
+    if let Some(wrong) = put.wrong {
+        let at = wrong % body.len();
+        body[at] ^= 1;
+    }
+    body
+}
+
+/// Bytes `a..a + length` of a path's own stream.
+fn truth(path: usize, a: usize, length: usize) -> Vec<u8> {
+    let mut reader = blake3::Hasher::new()
+        .update(PATHS[path].as_bytes())
+        .finalize_xof();
+    reader.set_position(a as u64);
+    let mut bytes = vec![0; length];
+    reader.fill(&mut bytes);
+    bytes
+}
+
+fn condition(file: &File, says: Says, a: usize) -> String {
+    match says {
+        Says::Nothing => String::new(),
+        Says::Absent => "If-None-Match: *\r\n".to_owned(),
+        Says::Right => {
+            let hash = file.hash(a).unwrap_or_else(|| blake3::hash(b"beyond"));
+            format!("If-Match: {}\r\n", etag(&hash))
+        }
+        Says::Wrong => format!("If-Match: {}\r\n", etag(&blake3::hash(b"wrong"))),
+    }
+}
+
+fn digest_header(bytes: &[u8]) -> String {
+    format!("Repr-Digest: {}\r\n", digest(&blake3::hash(bytes)))
+}
