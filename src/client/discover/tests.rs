@@ -145,7 +145,12 @@ fn links_that_no_scan_finds_are_adopted_after_the_first() {
     let found = bench.write("log/found");
     fs::hard_link(&found, bench.path("data/left")).unwrap();
     bench.write("data/alone");
-    let Bench { scratch, .. } = bench;
+    let Bench {
+        scratch,
+        catalogue,
+        discovery,
+    } = bench;
+    drop((catalogue, discovery));
     let catalogue = open(&scratch);
     let pattern = pattern_of("p", &scratch.path().join("log/*").display().to_string());
     let mut discovery = Discovery::once([pattern].into(), Arc::clone(&catalogue));
@@ -244,7 +249,7 @@ fn files_on_another_filesystem_are_reported_by_pattern() {
     let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else {
         return;
     };
-    let mut bench = Bench::new(&[("here", "log/*")], false);
+    let bench = Bench::new(&[("here", "log/*")], false);
     let device = |path: &Path| fs::metadata(path).unwrap().dev();
     if device(elsewhere.path()) == device(bench.scratch.path()) {
         return;
