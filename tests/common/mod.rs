@@ -75,6 +75,17 @@ pub fn shaftlog() -> Command {
     Command::new(program())
 }
 
+/// `program` behind the command `wrapper`, or by itself when that is empty.
+fn wrapped(wrapper: &[String], program: &Path) -> Command {
+    let mut words = wrapper.iter();
+    let Some(first) = words.next() else {
+        return Command::new(program);
+    };
+    let mut command = Command::new(first);
+    command.args(words).arg(program);
+    command
+}
+
 /// Path of the program under test.
 pub fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_shaftlog"))
@@ -274,15 +285,7 @@ impl Server {
     pub fn try_start(&mut self) -> bool {
         self.daemon = None;
         let config = self.write_config();
-        let mut words = self.wrapper.iter();
-        let mut command = match words.next() {
-            Some(wrapper) => {
-                let mut command = Command::new(wrapper);
-                command.args(words).arg(&self.program);
-                command
-            }
-            None => Command::new(&self.program),
-        };
+        let mut command = wrapped(&self.wrapper, &self.program);
         command.args(["server", "--stdout", "--config"]).arg(config);
         let mut daemon = Daemon::spawn(command, &self.beside("out"));
         let up = wait_for("the server accepts connections", || {
@@ -421,7 +424,12 @@ impl Client {
 
     /// Runs `shaftlog sync` with its configuration.
     pub fn sync(&self, args: &[&str]) -> Output {
-        let mut command = shaftlog();
+        self.sync_wrapped(&[], args)
+    }
+
+    /// [`Self::sync`] behind a command that becomes it, as [`Server::wrap`] does for a server.
+    pub fn sync_wrapped(&self, wrapper: &[String], args: &[&str]) -> Output {
+        let mut command = wrapped(wrapper, program());
         command
             .args(["sync", "--config"])
             .arg(self.config())

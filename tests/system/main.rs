@@ -15,6 +15,7 @@ mod common;
 
 mod acks;
 mod dav;
+mod deaths;
 mod disk;
 mod filesystems;
 mod load;
