@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(rewritten.head, seam.head);
         assert_ne!(rewritten.tail, seam.tail);
 
-        file::set_len(&log, offset(9_000)).unwrap();
+        file::cut(&log, offset(9_000)).unwrap();
         assert!(matches!(
             source.seam(offset(10_000)),
             Err(ReadError::Short { .. })

@@ -15,7 +15,7 @@ use crate::index::{EventKind, NewEvent};
 use crate::limits::{IO_CHUNK, PRIVATE_DIR};
 use crate::sys::file::{self, File};
 use crate::sys::{clock, host};
-use crate::types::{ByteRange, Offset, WirePath};
+use crate::types::{ByteRange, WirePath};
 
 /// Mode of the quarantine and of what lies in it: it may be anybody's log.
 const DIR_MODE: u32 = 0o700;
@@ -45,7 +45,7 @@ pub(crate) fn set_aside(
     core.commits
         .submit_and_wait(epoch, vec![ServerChange::Event(event)])
         .map_err(|_| Trouble::Busy("the index could not be written"))?;
-    Ok(file::set_len(file, range.start())?)
+    Ok(file::cut(file, range.start())?)
 }
 
 /// Copies the bytes to a new file in quarantine, durably; its name there. The name says nothing of
@@ -66,10 +66,7 @@ fn save(core: &Core, file: &File, range: ByteRange) -> io::Result<String> {
         if read == 0 {
             break;
         }
-        let target = Offset::ZERO
-            .plus(copied)
-            .ok_or(io::ErrorKind::FileTooLarge)?;
-        file::write_all_at(&copy, target, &buffer[..read])?;
+        file::append_all(&copy, &buffer[..read])?;
         copied += read as u64;
     }
     file::sync_all(&copy)?;

@@ -183,7 +183,7 @@ fn load(
 
 /// Opens the file; when descriptors have run out, gives back those of idle paths first.
 fn open(core: &Core, path: &WirePath) -> io::Result<File> {
-    let open = || core.dir.open_file(path.as_bytes(), Access::ReadWrite);
+    let open = || core.dir.open_file(path.as_bytes(), Access::Append);
     match open() {
         Err(error) if is_out_of_descriptors(&error) => {
             core.files.forget_idle();

@@ -20,8 +20,8 @@ use super::file::{FileKind, FileStat, STAT_MASK};
 pub enum Access {
     /// Reading only.
     Read,
-    /// Reading and writing.
-    ReadWrite,
+    /// Reading anywhere, writing at the end only, wherever that is then.
+    Append,
 }
 
 /// One name in a directory.
@@ -75,16 +75,16 @@ impl Dir {
     pub fn open_file(&self, relative: &[u8], access: Access) -> io::Result<File> {
         let mode = match access {
             Access::Read => OFlags::RDONLY,
-            Access::ReadWrite => OFlags::RDWR,
+            Access::Append => OFlags::RDWR | OFlags::APPEND,
         };
         let flags = mode | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         Ok(File::from(self.resolve(relative, flags, 0)?))
     }
 
-    /// Makes a new file for reading and writing; an existing name is an error
+    /// Makes a new file for [`Access::Append`]; an existing name is an error
     /// (`ErrorKind::AlreadyExists`).
     pub fn create_file(&self, relative: &[u8], mode: u32) -> io::Result<File> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOCTTY;
+        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::NOCTTY;
         Ok(File::from(self.resolve(relative, flags, mode)?))
     }
 
@@ -260,7 +260,6 @@ fn ignore_exists(result: rustix::io::Result<()>) -> rustix::io::Result<()> {
 mod tests {
     use super::*;
     use crate::sys::file;
-    use crate::types::Offset;
 
     fn scratch() -> (tempfile::TempDir, Dir) {
         let scratch = tempfile::tempdir().unwrap();
@@ -273,7 +272,7 @@ mod tests {
         let (_scratch, dir) = scratch();
         dir.create_parents(b"x/y/f", 0o750).unwrap();
         let made = dir.create_file(b"x/y/f", 0o640).unwrap();
-        file::write_all_at(&made, Offset::ZERO, b"hello").unwrap();
+        file::append_all(&made, b"hello").unwrap();
         dir.sync_chain(b"x/y/f").unwrap();
         dir.link_file(&made, b"g").unwrap();
         let stat = dir.stat(b"g").unwrap().unwrap();
@@ -300,7 +299,7 @@ mod tests {
         std::os::unix::fs::symlink(scratch.path(), dir.path().join("up")).unwrap();
         std::os::unix::fs::symlink(scratch.path().join("secret"), dir.path().join("s")).unwrap();
         assert!(dir.open_file(b"up/secret", Access::Read).is_err());
-        assert!(dir.open_file(b"s", Access::ReadWrite).is_err());
+        assert!(dir.open_file(b"s", Access::Append).is_err());
         assert!(dir.open_file(b"../../secret", Access::Read).is_err());
         assert!(dir.create_file(b"up/new", 0o640).is_err());
         assert_eq!(dir.stat(b"s").unwrap().unwrap().kind, FileKind::Symlink);

@@ -1,6 +1,6 @@
 //! Open files: what they are, reading, writing, and making bytes durable.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -195,6 +195,13 @@ pub fn write_all_at(file: &File, at: Offset, bytes: &[u8]) -> io::Result<()> {
     file.write_all_at(bytes, at.bytes())
 }
 
+/// Writes all of `bytes` at the end of a file that was opened for
+/// [`Access::Append`](super::dir::Access::Append): whatever others do to the file meanwhile,
+/// nothing that is there is overwritten.
+pub fn append_all(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)
+}
+
 /// `fdatasync(2)`: after it, the file's bytes and its size are on stable storage. After an error
 /// nothing is known, and a second call may succeed although data is gone: never retry.
 pub fn sync_data(file: &File) -> io::Result<()> {
@@ -206,8 +213,11 @@ pub fn sync_all(file: &File) -> io::Result<()> {
     super::sync(|| fsync(file))
 }
 
-/// Cuts or extends the file to `size`.
-pub fn set_len(file: &File, size: Offset) -> io::Result<()> {
+/// Cuts the file to `size`; one that is shorter already is an error and stays as it is.
+pub fn cut(file: &File, size: Offset) -> io::Result<()> {
+    if stat(file)?.size < size {
+        return Err(io::Error::other("the file became shorter meanwhile"));
+    }
     Ok(ftruncate(file, size.bytes())?)
 }
 

@@ -7,7 +7,6 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::dir::Dir;
 use super::file;
-use crate::types::Offset;
 
 /// The host name as `gethostname(2)` gives it; bytes that are not UTF-8 are replaced.
 pub fn hostname() -> String {
@@ -90,7 +89,7 @@ fn own_id_or_new(datadir: &Path) -> io::Result<String> {
     let id = format!("{:032x}", u128::from_be_bytes(random_bytes()?));
     let temporary = format!(".tmp.machine-id.{id}");
     let made = directory.create_file(temporary.as_bytes(), 0o644)?;
-    file::write_all_at(&made, Offset::ZERO, format!("{id}\n").as_bytes())?;
+    file::append_all(&made, format!("{id}\n").as_bytes())?;
     file::sync_all(&made)?;
     match directory.rename_noreplace(temporary.as_bytes(), OWN_MACHINE_ID.as_bytes()) {
         Ok(()) => directory.sync_root()?,

@@ -201,9 +201,11 @@ impl Writer {
             self.own = Some((self.at, self.hasher.clone()));
         }
         let end = further(self.at, bytes.len())?;
-        if let Err(error) = file::write_all_at(open, self.at, bytes) {
+        // At the end, wherever that is: should somebody else have changed the file, its size will
+        // tell, and nothing of it was overwritten.
+        if let Err(error) = file::append_all(open, bytes) {
             // Part of it may be there: the file has to end where the hasher is.
-            file::set_len(open, self.at)?;
+            file::cut(open, self.at)?;
             return Err(error.into());
         }
         self.hasher.update(bytes);
@@ -234,7 +236,7 @@ impl Writer {
         let (Some((from, hasher)), Some(open)) = (self.own.clone(), &state.file) else {
             return Ok(());
         };
-        file::set_len(open, from)?;
+        file::cut(open, from)?;
         self.at = from;
         self.size = from;
         self.hasher = hasher;
