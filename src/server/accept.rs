@@ -1,9 +1,12 @@
 //! How byte streams get here: the listener, and any other stream a program has. The connection
 //! seam: nothing behind it knows what carries the bytes.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -17,8 +20,9 @@ use tracing::{debug, error, info};
 
 use super::core::Core;
 use super::handler::{Caller, Handler};
+use super::pace::{Pace, Paced};
 use crate::limits::{
-    ACCEPT_PAUSE, DRAIN_BYTES, HEAD_BYTES, HEAD_TIME, LINGER, SERVER_CONNECTIONS, SHUTDOWN_TIME,
+    ACCEPT_PAUSE, DRAIN_BYTES, HEAD_BYTES, LINGER, SERVER_CONNECTIONS, SHUTDOWN_TIME,
 };
 
 /// What connections need.
@@ -97,30 +101,37 @@ pub(super) async fn serve<S>(mut serving: Serving, stream: S, name: String)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let traffic = Arc::clone(&serving.core);
-    traffic.traffic.connections.fetch_add(1, Ordering::Relaxed);
+    let core = Arc::clone(&serving.core);
+    core.traffic.connections.fetch_add(1, Ordering::Relaxed);
+    let pace = Arc::new(Pace::new(serving.idle));
     let caller = Arc::new(Caller {
-        core: Arc::clone(&serving.core),
+        core: Arc::clone(&core),
         name,
+        pace: Arc::clone(&pace),
         left_body: AtomicBool::new(false),
     });
-    let mut builder = http1::Builder::new();
+    let paced = Paced {
+        stream,
+        pace: Arc::clone(&pace),
+    };
     // The number of header lines stays at hyper's own 100, `limits::HEADER_LINES`: the parser is
     // slower with any other.
-    builder
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        .header_read_timeout(None)
         .max_header_size(HEAD_BYTES)
-        // Runs while a connection lies idle too.
-        .header_read_timeout(serving.idle.max(HEAD_TIME));
-    let handler = Handler(Arc::clone(&caller));
-    let mut connection = builder.serve_connection(TokioIo::new(stream), handler);
+        .serve_connection(TokioIo::new(paced), Handler(Arc::clone(&caller)));
+    let mut alarm = pin!(sleep(serving.idle));
     let mut is_ending = false;
     let result = loop {
+        // All that moves the deadline happens while the connection is polled.
+        let polling = poll_fn(|context| match connection.poll_without_shutdown(context) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => pace.poll_overdue(alarm.as_mut(), context).map(Ok),
+        });
         tokio::select! {
             biased;
-            result = std::future::poll_fn(|context| connection.poll_without_shutdown(context)) => {
-                break result;
-            }
+            result = polling => break result,
             _ = serving.ending.wait_for(|ending| *ending), if !is_ending => {
                 is_ending = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
@@ -130,10 +141,18 @@ where
     if let Err(failure) = result {
         debug!("{}: connection ended: {failure}", caller.name);
     }
-    let stream = connection.into_parts().io.into_inner();
+    let mut stream = connection.into_parts().io.into_inner().stream;
+    if pace.is_late() && pace.is_in_head() {
+        // The peer may be gone.
+        let _ = timeout(LINGER, stream.write_all(LATE)).await;
+    }
     finish(stream, caller.left_body.load(Ordering::Relaxed)).await;
-    traffic.traffic.connections.fetch_sub(1, Ordering::Relaxed);
+    core.traffic.connections.fetch_sub(1, Ordering::Relaxed);
 }
+
+/// The answer to a head that did not come to its end in time.
+const LATE: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Closes a connection. When the peer is still sending, its bytes are read away for a while: a
 /// reset would destroy the answer before it is read.

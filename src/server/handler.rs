@@ -21,6 +21,7 @@ use super::append::{self, End, Feed};
 use super::core::Core;
 use super::decide::{self, HeadVerdict, Put};
 use super::files::{Claim, Occupied, Shown, Work};
+use super::pace::Pace;
 use super::recover::{self, Trouble};
 use super::reply::{self, Awaited, Event, Reply};
 use super::request::{self, Asked};
@@ -33,6 +34,8 @@ pub(super) struct Caller {
     pub(super) core: Arc<Core>,
     /// Who speaks: an address, or whatever the embedding program calls itself.
     pub(super) name: String,
+    /// How long it takes between requests.
+    pub(super) pace: Arc<Pace>,
     /// Set when part of a body was left unread.
     pub(super) left_body: AtomicBool,
 }
@@ -48,7 +51,12 @@ impl Service<Request<Incoming>> for Handler {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let caller = Arc::clone(&self.0);
-        Box::pin(async move { Ok(caller.serve(request).await) })
+        caller.pace.begin();
+        Box::pin(async move {
+            let response = caller.serve(request).await;
+            caller.pace.end();
+            Ok(response)
+        })
     }
 }
 

@@ -20,6 +20,7 @@ mod core;
 mod decide;
 mod files;
 mod handler;
+mod pace;
 mod quarantine;
 pub mod rebuild;
 mod recover;
