@@ -39,6 +39,8 @@ fn rule_1_errors_at_every_system_call_lose_no_acknowledged_byte() {
     for (call, error) in [
         ("fdatasync", "EIO"),
         ("fsync", "EIO"),
+        ("write", "ENOSPC"),
+        ("write", "EIO"),
         ("pwrite64", "ENOSPC"),
         ("pwrite64", "EIO"),
         ("openat2", "EMFILE"),
@@ -125,9 +127,13 @@ fn each_time(call: &str, fault: &str, was_hit: impl Fn(&mut Delivery) -> bool) -
         let trace = trace.to_str().expect("UTF-8");
         let strace = ["strace", "-D", "-f", "-qq", "-o", trace, "-e"];
         let filter = format!("trace={call}");
+        // write(2) is much else too: only that of the delivered files may fail.
+        let files: Vec<String> = delivery.files.iter().map(|f| delivery.on_disk(f)).collect();
+        let only = files.iter().flat_map(|file| ["-P", file]);
+        let only: Vec<_> = only.filter(|_| call == "write").collect();
         delivery
             .server
-            .wrap(&[&strace[..], &[&filter, "-e", &inject]].concat());
+            .wrap(&[&strace[..], &[&filter, "-e", &inject], &only].concat());
         delivery.server.kill();
         if delivery.server.try_start() {
             delivery.deliver(Patience::None);
@@ -227,6 +233,11 @@ impl Delivery {
                 }
             }
         }
+    }
+
+    fn on_disk(&self, source: &Source) -> String {
+        let path = self.server.datadir.join(&source.path[1..]);
+        path.to_str().expect("UTF-8").to_owned()
     }
 
     /// Whether nobody answers any more; its end is waited for then.
