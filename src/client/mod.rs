@@ -4,6 +4,7 @@ pub mod catalogue;
 pub mod dirty;
 pub mod discover;
 pub mod plan;
+pub mod rebuild;
 pub mod source;
 pub mod walk;
 pub mod watch;

@@ -35,6 +35,14 @@ pub fn publish(temporary: &Path, path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes what an interrupted attempt may have left; nothing there is as good.
+pub fn remove_leftover(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// fsyncs a directory: after it, the names in it are on stable storage.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     super::file::sync_all(&File::open(path)?)

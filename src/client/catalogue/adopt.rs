@@ -112,12 +112,34 @@ impl Outcome {
     }
 }
 
+/// What may be linked without a row.
+pub(in crate::client) struct Orphan {
+    /// Its inode.
+    pub(in crate::client) inode: Inode,
+    /// Where its source was found; empty for nowhere.
+    pub(in crate::client) path: Vec<u8>,
+    /// Name of the pattern.
+    pub(in crate::client) pattern: String,
+}
+
+impl Orphan {
+    /// One that no scan has found.
+    pub(in crate::client) fn without_source(inode: Inode) -> Self {
+        Self {
+            inode,
+            path: Vec::new(),
+            pattern: String::new(),
+        }
+    }
+}
+
 /// A candidate with its link.
 struct Linked {
     path: Vec<u8>,
     pattern: String,
     stat: FileStat,
     name: StableName,
+    quiet: bool,
 }
 
 impl Catalogue {
@@ -133,29 +155,43 @@ impl Catalogue {
     /// Takes in the links without a row that no scan has found: their sources are gone or lie
     /// where no pattern looks, but what they hold may be delivered nowhere. For the end of the
     /// first whole scan.
-    pub fn adopt_orphans(&self) -> Vec<Outcome> {
+    pub fn adopt_orphans(&self) {
+        for batch in self.orphans().chunks(ADOPT_BATCH) {
+            let batch = batch.iter().map(|inode| Orphan::without_source(*inode));
+            for outcome in self.adopt_links(batch.collect(), false) {
+                if let Err(error) = outcome.result {
+                    tracing::warn!("a link in the datadir is not delivered: {error}");
+                }
+            }
+        }
+    }
+
+    /// The inodes that are linked without a row.
+    pub(in crate::client) fn orphans(&self) -> Vec<Inode> {
+        self.state().orphans.keys().copied().collect()
+    }
+
+    /// Takes in those of the batch that are linked without a row; `quiet` for files that are no
+    /// news.
+    pub(in crate::client) fn adopt_links(&self, batch: Vec<Orphan>, quiet: bool) -> Vec<Outcome> {
         let Holding::Links(datadir, _) = &self.holding else {
             return Vec::new();
         };
         let _naming = lock(&self.naming);
-        let orphans: Vec<Inode> = self.state().orphans.keys().copied().collect();
-        let mut outcomes = Vec::new();
-        for batch in orphans.chunks(ADOPT_BATCH) {
-            let mut taken = BTreeSet::new();
-            let linked = batch.iter().filter_map(|inode| {
-                let name = self.orphan(datadir, *inode, &mut taken).ok()??;
-                let stat = datadir.stat(name.as_bytes()).ok()??;
-                Some(Linked {
-                    path: Vec::new(),
-                    pattern: String::new(),
-                    stat,
-                    name,
-                })
-            });
-            let linked = linked.collect();
-            outcomes.extend(self.take_in(datadir, linked));
-        }
-        outcomes
+        let mut taken = BTreeSet::new();
+        let link = |orphan: Orphan| {
+            let name = self.orphan(datadir, orphan.inode, &mut taken).ok()??;
+            let stat = datadir.stat(name.as_bytes()).ok()??;
+            Some(Linked {
+                path: orphan.path,
+                pattern: orphan.pattern,
+                stat,
+                name,
+                quiet,
+            })
+        };
+        let linked = batch.into_iter().filter_map(link).collect();
+        self.take_in(datadir, linked)
     }
 
     fn adopt_linked(&self, datadir: &Dir, batch: Vec<Candidate>) -> Vec<Outcome> {
@@ -174,6 +210,7 @@ impl Catalogue {
                     pattern: candidate.pattern,
                     stat: candidate.stat,
                     name,
+                    quiet: false,
                 }),
                 Err(error) => outcomes.push(Outcome::of(candidate, Err(error))),
             }
@@ -272,12 +309,11 @@ impl Catalogue {
                     id,
                     file: file.row(),
                 });
-                let detail = Shown(&file.path).to_string();
-                changes.push(ClientChange::Event(new_event(
-                    EventKind::Discovered,
-                    &file.name,
-                    detail,
-                )));
+                if !file.quiet {
+                    let detail = Shown(&file.path).to_string();
+                    let event = new_event(EventKind::Discovered, &file.name, detail);
+                    changes.push(ClientChange::Event(event));
+                }
                 id
             };
             ids.push(id);
@@ -317,7 +353,9 @@ pub(super) fn times(stat: &FileStat) -> Times {
 
 impl Linked {
     fn announce(&self) {
-        if self.path.is_empty() {
+        if self.quiet {
+            // No news.
+        } else if self.path.is_empty() {
             tracing::info!("{}: a link without a known source, delivered", self.name);
         } else {
             tracing::info!("{}: found, delivered as {}", Shown(&self.path), self.name);

@@ -37,6 +37,7 @@ use crate::sys::dir::{Access, Dir};
 use crate::sys::file::File;
 use crate::types::{FileId, Inode, Offset, StableName};
 
+pub(super) use self::adopt::Orphan;
 pub use self::adopt::{AdoptError, Candidate, Outcome};
 pub use self::generation::{Closing, GenerationError};
 pub use self::sight::Sighting;

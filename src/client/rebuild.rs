@@ -1,0 +1,220 @@
+//! Making a lost catalogue anew from the links in the datadir: how one upgrades from the original,
+//! and what remains when the database is gone.
+//!
+//! Needs no network: what is confirmed is unknown then and found by asking in normal work. Every
+//! link keeps its name; whose sources a scan of the patterns still finds get their path and
+//! pattern. A crash leaves no database: it gets its name only when every row is in it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::catalogue::{Catalogue, Orphan, Outcome, StartError};
+use super::dirty::Dirty;
+use super::walk::{Found, Visitor, Walker};
+use super::watch::Watches;
+use crate::config::PatternSettings;
+use crate::index::client::{ClientChange, ClientIndex};
+use crate::index::{EventKind, IndexError, NewEvent};
+use crate::limits::ADOPT_BATCH;
+use crate::sys::dir::Dir;
+use crate::sys::{clock, durable};
+
+/// What a rebuild brought.
+#[derive(Debug, Default)]
+pub struct Rebuilt {
+    /// Rows in the new database.
+    pub files: u64,
+    /// Those of them whose source no pattern finds.
+    pub without_source: u64,
+    /// Names in the datadir that got no row, with the reason.
+    pub left_out: Vec<(Vec<u8>, String)>,
+}
+
+/// Why nothing was rebuilt.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// The links could not be read.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The new database.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// It could not be put in its place.
+    #[error("cannot write {path}: {source}")]
+    Publish {
+        /// The database.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Makes the database `database` of a locked `datadir` from the links in it; there must be none.
+/// `patterns` may be empty.
+pub fn rebuild(
+    datadir: &Path,
+    database: &Path,
+    patterns: &Arc<[PatternSettings]>,
+) -> Result<Rebuilt, RebuildError> {
+    let publish = |source| RebuildError::Publish {
+        path: database.to_owned(),
+        source,
+    };
+    let temporary = database.with_extension("rebuilding");
+    durable::remove_leftover(&temporary).map_err(publish)?;
+    ClientIndex::create(&temporary)?;
+    let rebuilt = fill(datadir, &temporary, patterns)?;
+    durable::publish(&temporary, database).map_err(publish)?;
+    Ok(rebuilt)
+}
+
+fn fill(
+    datadir: &Path,
+    database: &Path,
+    patterns: &Arc<[PatternSettings]>,
+) -> Result<Rebuilt, RebuildError> {
+    let dir = Dir::open(datadir).map_err(|source| StartError::Datadir {
+        datadir: datadir.to_owned(),
+        source,
+    })?;
+    let dirty = Arc::new(Dirty::default());
+    let watches = Arc::new(Watches::none(Arc::clone(&dirty)));
+    let index = ClientIndex::open(database)?;
+    let catalogue = Catalogue::with_links(dir, index, &[], dirty, watches)?;
+    let mut finder = Finder {
+        catalogue: &catalogue,
+        patterns,
+        batch: Vec::new(),
+        rebuilt: Rebuilt::default(),
+    };
+    Walker::new(Arc::clone(patterns)).walk(&mut finder);
+    finder.adopt();
+    let mut rebuilt = finder.rebuilt;
+    for batch in catalogue.orphans().chunks(ADOPT_BATCH) {
+        let batch = batch.iter().map(|inode| Orphan::without_source(*inode));
+        for outcome in catalogue.adopt_links(batch.collect(), true) {
+            rebuilt.without_source += u64::from(outcome.result.is_ok());
+            rebuilt.count(outcome);
+        }
+    }
+    catalogue.index().commit(&[ClientChange::Event(NewEvent {
+        at: clock::now(),
+        kind: EventKind::Rebuilt,
+        subject: Vec::new(),
+        detail: format!("{} files", rebuilt.files),
+    })])?;
+    Ok(rebuilt)
+}
+
+/// Has the links adopted whose inodes a walk meets.
+struct Finder<'a> {
+    catalogue: &'a Catalogue,
+    patterns: &'a [PatternSettings],
+    batch: Vec<Orphan>,
+    rebuilt: Rebuilt,
+}
+
+impl Finder<'_> {
+    fn adopt(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        for outcome in self.catalogue.adopt_links(batch, true) {
+            self.rebuilt.count(outcome);
+        }
+    }
+}
+
+impl Visitor for Finder<'_> {
+    fn directory(&mut self, _: &Path) {}
+
+    fn file(&mut self, found: Found<'_>) {
+        let pattern = self.patterns[found.pattern].name.clone();
+        self.batch.push(Orphan {
+            inode: found.stat.inode,
+            path: found.path,
+            pattern,
+        });
+        if self.batch.len() >= ADOPT_BATCH {
+            self.adopt();
+        }
+    }
+}
+
+impl Rebuilt {
+    fn count(&mut self, outcome: Outcome) {
+        match outcome.result {
+            Ok(_) => self.files += 1,
+            Err(error) => self.left_out.push((outcome.path, error.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+    use crate::config::glob::{Exclude, Glob};
+    use crate::config::rename::Naming;
+
+    #[test]
+    fn links_keep_their_names_and_find_their_sources_again() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (datadir, log) = (scratch.path().join("data"), scratch.path().join("log"));
+        for directory in [&datadir.join(".shaftlog"), &datadir.join("sub"), &log] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        for (source, link) in [("a", "a.1700"), ("b", "sub/b.1700")] {
+            fs::write(log.join(source), source).unwrap();
+            fs::hard_link(log.join(source), datadir.join(link)).unwrap();
+        }
+        fs::write(log.join("new"), "not linked yet").unwrap();
+        fs::write(datadir.join("gone.1700"), "its source was removed").unwrap();
+        fs::write(datadir.join(".machine-id"), "0123").unwrap();
+        fs::write(datadir.join(".tmp.77"), "").unwrap();
+        let pattern = PatternSettings {
+            name: "p".to_owned(),
+            glob: Glob::parse(&format!("{}/*", log.display())).unwrap(),
+            exclude: Exclude::default(),
+            naming: Naming::template("p", None).unwrap(),
+        };
+        let database = datadir.join(".shaftlog/client.redb");
+        // What an interrupted attempt leaves.
+        fs::write(database.with_extension("rebuilding"), "half").unwrap();
+
+        let rebuilt = rebuild(&datadir, &database, &[pattern].into()).unwrap();
+        assert_eq!((rebuilt.files, rebuilt.without_source), (3, 1));
+        assert!(rebuilt.left_out.is_empty());
+        assert_eq!(fs::metadata(log.join("new")).unwrap().nlink(), 1);
+        let index = ClientIndex::open(&database).unwrap();
+        let mut rows: Vec<_> = index
+            .files(None, 10)
+            .unwrap()
+            .into_iter()
+            .map(|(_, row)| (row.name.to_string(), row.source, row.pattern))
+            .collect();
+        rows.sort();
+        let source = |name: &str| log.join(name).into_os_string().into_encoded_bytes();
+        let expected = [
+            ("a.1700", source("a"), "p"),
+            ("gone.1700", Vec::new(), ""),
+            ("sub/b.1700", source("b"), "p"),
+        ];
+        let expected =
+            expected.map(|(name, source, pattern)| (name.to_owned(), source, pattern.to_owned()));
+        assert_eq!(rows, expected);
+        // No destination may take them for new files.
+        let (_, destination) = index.destination("http://one/").unwrap();
+        assert!(
+            index
+                .files(None, 10)
+                .unwrap()
+                .iter()
+                .all(|(id, _)| *id < destination.since)
+        );
+        let events = index.events(0, 10).unwrap();
+        let kinds: Vec<_> = events.iter().map(|(_, event)| event.kind).collect();
+        assert_eq!(kinds, [EventKind::Rebuilt]);
+    }
+}
