@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{BadHeader, decimal_offset};
-use crate::types::{Offset, PrefixHash};
+use crate::types::{Offset, Prefix, PrefixHash};
 
 /// `"blake3:<64 hex>"`, quotes included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +68,14 @@ impl Condition {
                 header: "If-None-Match",
                 expected: "either this header or If-Match, not both",
             }),
+        }
+    }
+
+    /// That the prefix before the range is exactly this.
+    pub fn of(prefix: Prefix) -> Self {
+        match prefix.length {
+            Offset::ZERO => Self::Nothing,
+            _ => Self::Prefix(prefix.hash),
         }
     }
 

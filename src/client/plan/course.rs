@@ -48,8 +48,10 @@ impl Course {
     /// An answer never came, or the connection went in the middle: nobody knows what arrived.
     pub fn lost(&mut self, asked: &Asked, trust: Trust) {
         self.remote = Remote::Unasked;
-        if let (Asked::Append { range, .. }, Trust::Unverified) = (asked, trust) {
-            self.facts.sent = Some(*range);
+        if let Asked::Append { range, .. } = asked {
+            // Its tail is another one now.
+            self.facts.refused = None;
+            self.facts.sent = (trust == Trust::Unverified).then_some(*range);
         }
     }
 

@@ -18,7 +18,7 @@
 mod answer;
 mod course;
 #[cfg(test)]
-mod model;
+pub(in crate::client) mod model;
 #[cfg(test)]
 mod tests;
 
@@ -57,6 +57,8 @@ impl Holding {
 pub enum Remote {
     /// Nothing since the last failure, or ever: it has to be asked.
     Unasked,
+    /// It was not asked in this run, and is not before there is something to send.
+    Recorded,
     /// It holds what is confirmed; nothing says otherwise.
     Agreed,
     /// It answered to a HEAD.
@@ -70,10 +72,11 @@ impl Remote {
     /// conditional, so a recorded C needs no asking, nor does a file that is new to both sides.
     /// An unverified destination knows no conditions and is asked.
     pub fn at_first(trust: Trust, confirmed: Option<Prefix>, fresh: bool) -> Self {
-        if trust == Trust::Verified && (confirmed.is_some() || fresh) {
-            Self::Agreed
-        } else {
-            Self::Unasked
+        match (trust, confirmed) {
+            (Trust::Verified, Some(_)) => Self::Agreed,
+            (Trust::Verified, None) if fresh => Self::Agreed,
+            (Trust::Unverified, Some(_)) => Self::Recorded,
+            (_, None) => Self::Unasked,
         }
     }
 }
@@ -195,6 +198,13 @@ pub enum Closed {
     NameTaken,
 }
 
+impl Closed {
+    /// Whether the local file says so, rather than a destination.
+    pub fn is_local(self) -> bool {
+        matches!(self, Self::Shrunk | Self::Rewritten)
+    }
+}
+
 impl fmt::Display for Closed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -289,8 +299,10 @@ pub fn next(view: &View) -> Step {
     }
     match (view.remote, view.trust) {
         (Remote::Retired, _) => Step::Idle,
-        (Remote::Unasked, Trust::Verified) => Step::Head,
-        (Remote::Unasked, Trust::Unverified) => view.unverified_unasked(),
+        (Remote::Recorded, _) if view.behind() == 0 => Step::Idle,
+        // An empty file counts as delivered there.
+        (Remote::Unasked, Trust::Unverified) if view.size == Offset::ZERO => view.forward(),
+        (Remote::Unasked | Remote::Recorded, _) => Step::Head,
         (Remote::Agreed, _) => view.forward(),
         (Remote::Holds(holding), Trust::Verified) => view.compare(&holding),
         (Remote::Holds(holding), Trust::Unverified) => view.unverified(&holding),
@@ -301,6 +313,11 @@ impl View<'_> {
     /// C, or the empty prefix.
     fn base(&self) -> Prefix {
         self.confirmed.unwrap_or_else(Prefix::empty)
+    }
+
+    /// Bytes behind C.
+    fn behind(&self) -> u64 {
+        self.size.since(self.base().length)
     }
 
     /// The largest C of all destinations.
@@ -363,11 +380,7 @@ impl View<'_> {
         let Some(range) = ByteRange::new(base.length, end.min(self.size)) else {
             return Step::Idle;
         };
-        let condition = match (self.trust, base.length) {
-            (Trust::Unverified, _) => None,
-            (Trust::Verified, Offset::ZERO) => Some(Condition::Nothing),
-            (Trust::Verified, _) => Some(Condition::Prefix(base.hash)),
-        };
+        let condition = (self.trust == Trust::Verified).then(|| Condition::of(base));
         Step::Append {
             base,
             range,
@@ -476,14 +489,6 @@ impl View<'_> {
             Some(_) if size < self.size && self.facts.refused.is_none() => self.append(ours),
             _ if self.facts.refused == Some(ours) => self.forward(),
             _ => Step::Confirm(ours),
-        }
-    }
-
-    fn unverified_unasked(&self) -> Step {
-        match self.confirmed {
-            Some(confirmed) if confirmed.length == self.size => Step::Idle,
-            None if self.size == Offset::ZERO => Step::Adopt(Prefix::empty()),
-            _ => Step::Head,
         }
     }
 

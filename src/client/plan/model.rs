@@ -7,13 +7,13 @@ use super::*;
 
 /// What a server holds of one file. The first `vouched` bytes of `disk` are vouched for.
 #[derive(Clone, Debug, Default)]
-struct Server {
-    disk: Vec<u8>,
-    vouched: usize,
-    known: bool,
-    tail_hashed: bool,
+pub(in crate::client) struct Server {
+    pub(in crate::client) disk: Vec<u8>,
+    pub(in crate::client) vouched: usize,
+    pub(in crate::client) known: bool,
+    pub(in crate::client) tail_hashed: bool,
     /// Bytes of bodies that were taken.
-    received: usize,
+    pub(in crate::client) received: usize,
 }
 
 fn hash(bytes: &[u8]) -> PrefixHash {
@@ -29,7 +29,7 @@ fn index(offset: Offset) -> usize {
 }
 
 impl Server {
-    fn answer(&self, status: u16, problem: Option<Problem>) -> Answer {
+    pub(in crate::client) fn answer(&self, status: u16, problem: Option<Problem>) -> Answer {
         let length = self.vouched;
         let tail = (self.disk.len() > length).then(|| Tail {
             size: offset(self.disk.len()),
@@ -48,11 +48,11 @@ impl Server {
         }
     }
 
-    fn refuse(&self, problem: Problem) -> Answer {
+    pub(in crate::client) fn refuse(&self, problem: Problem) -> Answer {
         self.answer(problem.status(), Some(problem))
     }
 
-    fn head(&self) -> Answer {
+    pub(in crate::client) fn head(&self) -> Answer {
         if self.known || !self.disk.is_empty() {
             self.answer(200, None)
         } else {
@@ -65,7 +65,7 @@ impl Server {
         }
     }
 
-    fn head_prefix(&self, length: usize) -> Answer {
+    pub(in crate::client) fn head_prefix(&self, length: usize) -> Answer {
         if length > self.vouched {
             return self.refuse(Problem::Range);
         }
@@ -76,7 +76,7 @@ impl Server {
         }
     }
 
-    fn confirm(&mut self, prefix: Prefix) -> Answer {
+    pub(in crate::client) fn confirm(&mut self, prefix: Prefix) -> Answer {
         let length = index(prefix.length);
         if length > self.disk.len() {
             return self.refuse(Problem::Gap);
@@ -91,7 +91,7 @@ impl Server {
     }
 
     /// Rows 5 to 10 for a body of which only the first bytes may have come.
-    fn append(
+    pub(in crate::client) fn append(
         &mut self,
         start: usize,
         body: &[u8],

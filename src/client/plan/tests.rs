@@ -150,7 +150,7 @@ fn only_new_or_recorded_files_at_verified_destinations_go_unasked() {
     assert_eq!(first(Trust::Unverified, None, true), Remote::Unasked);
     assert_eq!(
         first(Trust::Unverified, Some(ours(1)), true),
-        Remote::Unasked
+        Remote::Recorded
     );
 }
 
@@ -323,8 +323,10 @@ fn unverified_destinations_are_only_counted() {
     };
     let bare = |size, confirmed, remote| case(size, confirmed, remote).unverified();
     bare(0, None, Remote::Unasked).gives(Step::Adopt(Prefix::empty()));
-    bare(0, Some(0), Remote::Unasked).gives(Step::Idle);
-    bare(100, Some(100), Remote::Unasked).gives(Step::Idle);
+    bare(0, Some(0), Remote::Recorded).gives(Step::Idle);
+    bare(100, Some(100), Remote::Recorded).gives(Step::Idle);
+    bare(200, Some(100), Remote::Recorded).gives(Step::Head);
+    bare(100, Some(100), Remote::Unasked).gives(Step::Head);
     bare(100, None, Remote::Unasked).gives(Step::Head);
     bare(200, Some(100), Remote::Unasked).gives(Step::Head);
     bare(30, None, counted(0)).gives(append_bare(0, 30));

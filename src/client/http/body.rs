@@ -1,0 +1,165 @@
+//! Request bodies: nothing, a piece in memory, or a range read from its source while it is sent.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use crate::client::source::Source;
+use crate::limits::IO_CHUNK;
+use crate::types::ByteRange;
+
+/// Chunks read ahead of the line; with the one being read and the one being written these are the
+/// buffers of one connection.
+const READ_AHEAD: usize = 2;
+
+/// The body of a request.
+#[derive(Debug)]
+pub enum Payload {
+    /// No bytes.
+    Empty,
+    /// These bytes.
+    Whole(Bytes),
+    /// A range of a file.
+    Streamed(Streamed),
+}
+
+/// A body that is read while it is sent.
+#[derive(Debug)]
+pub struct Streamed {
+    chunks: Receiver<io::Result<Bytes>>,
+    left: u64,
+}
+
+impl Payload {
+    /// Number of bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Empty => 0,
+            Self::Whole(bytes) => bytes.len() as u64,
+            Self::Streamed(streamed) => streamed.left,
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A body that brings `range` of `source`, read by a thread of its own for as long as the body
+    /// lives. A source that ends too early, or fails, breaks the request off.
+    pub fn stream(source: Source, range: ByteRange, buffers: Buffers) -> Self {
+        let (sender, chunks) = channel(READ_AHEAD);
+        tokio::task::spawn_blocking(move || read_range(&source, range, &buffers, &sender));
+        Self::Streamed(Streamed {
+            chunks,
+            left: range.len(),
+        })
+    }
+}
+
+fn read_range(
+    source: &Source,
+    range: ByteRange,
+    buffers: &Buffers,
+    sender: &Sender<io::Result<Bytes>>,
+) {
+    let mut at = range.start();
+    while at < range.end() {
+        let want = usize::try_from(range.end().since(at)).unwrap_or(IO_CHUNK);
+        let mut buffer = buffers.take();
+        let want = want.min(IO_CHUNK);
+        let read = match source.read_at(at, &mut buffer.bytes[..want]) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => Ok(read),
+            Err(error) => Err(error),
+        };
+        let (chunk, next) = match read {
+            Ok(read) => (
+                Ok(Bytes::from_owner(buffer).slice(..read)),
+                at.plus(read as u64),
+            ),
+            Err(error) => (Err(error), None),
+        };
+        let failed = sender.blocking_send(chunk).is_err();
+        match next {
+            Some(next) if !failed => at = next,
+            _ => return,
+        }
+    }
+}
+
+impl Body for Payload {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *self = Self::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Self::Streamed(streamed) => {
+                let chunk = ready!(streamed.chunks.poll_recv(context));
+                if let Some(Ok(bytes)) = &chunk {
+                    streamed.left = streamed.left.saturating_sub(bytes.len() as u64);
+                }
+                Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.len())
+    }
+}
+
+/// The chunks of one destination, used again and again: as many as are under way at once.
+#[derive(Clone, Default, Debug)]
+pub struct Buffers(Arc<Mutex<Vec<Box<[u8]>>>>);
+
+impl Buffers {
+    fn take(&self) -> Chunk {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = free
+            .pop()
+            .unwrap_or_else(|| vec![0; IO_CHUNK].into_boxed_slice());
+        Chunk {
+            bytes,
+            home: self.clone(),
+        }
+    }
+}
+
+/// One chunk; goes home when it has been sent.
+struct Chunk {
+    bytes: Box<[u8]>,
+    home: Buffers,
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        let mut free = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
+        free.push(bytes);
+    }
+}

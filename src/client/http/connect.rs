@@ -1,0 +1,130 @@
+//! How a byte stream to a destination comes about: the connection seam. Whoever gives the stream
+//! (the kernel, a server in this process, a simulated network) is all that differs.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::config::Destination;
+
+/// A stream of bytes in both directions.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Makes a stream to a server in this process.
+pub type StreamFactory = dyn Fn() -> io::Result<Box<dyn Stream>> + Send + Sync;
+
+/// Where the streams of one destination come from.
+#[derive(Clone)]
+pub enum Connector {
+    /// TCP to the URL's host and port, its name being resolved for each connection.
+    Tcp,
+    /// A server in this process.
+    InProcess(Arc<StreamFactory>),
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "Tcp",
+            Self::InProcess(_) => "InProcess",
+        })
+    }
+}
+
+impl Connector {
+    /// Opens a stream; unbounded in time.
+    pub(super) async fn connect(&self, destination: &Destination) -> io::Result<Box<dyn Stream>> {
+        match self {
+            Self::Tcp => {
+                let address = (destination.host(), destination.port());
+                let stream = TcpStream::connect(address).await?;
+                // A line is to leave at once; pieces are large enough by themselves.
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream))
+            }
+            Self::InProcess(factory) => factory(),
+        }
+    }
+}
+
+/// Counts what a stream has taken, for whoever has to know whether it still moves.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Meter(Arc<AtomicU64>);
+
+impl Meter {
+    /// Bytes that the stream has taken so far.
+    pub(super) fn written(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, result: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = result {
+            self.0.fetch_add(*bytes as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A stream with a meter on it.
+pub(super) struct Metered {
+    stream: Box<dyn Stream>,
+    meter: Meter,
+}
+
+impl Metered {
+    pub(super) fn new(stream: Box<dyn Stream>, meter: Meter) -> TokioIo<Self> {
+        TokioIo::new(Self { stream, meter })
+    }
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.meter.add(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.meter.add(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,76 @@
+//! Looking at every file of a destination again after it said that it may not have kept all: the
+//! newest first, at a bounded rate. That it is due is stored; it starts anew after a crash.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::session::Sweep;
+use super::shared::Shared;
+use crate::limits::SWEEP_RATE;
+use crate::types::FileId;
+
+/// Files that are asked about together.
+const BATCH: usize = 10;
+
+/// Sweeps whenever one is due; never returns.
+pub(super) async fn run(shared: Arc<Shared>) {
+    loop {
+        let due = shared.state().session.sweeping();
+        match due {
+            Some(due) => sweep(&shared, due).await,
+            None => shared.sweep.notified().await,
+        }
+    }
+}
+
+/// One sweep, unless another begins meanwhile.
+async fn sweep(shared: &Arc<Shared>, sweep: Sweep) {
+    let due = || shared.state().session.sweeping() == Some(sweep);
+    let mut files = known(shared, sweep);
+    files.sort_unstable();
+    let count = files.len();
+    shared.state().unswept = files.iter().copied().collect();
+    while !files.is_empty() && due() {
+        let batch = files.split_off(files.len().saturating_sub(BATCH));
+        {
+            let mut state = shared.state();
+            for id in batch.iter().rev() {
+                state.schedule.ask(*id);
+            }
+        }
+        shared.changed.notify_waiters();
+        sleep(Duration::from_secs(1) * u32::try_from(BATCH).unwrap_or(1) / SWEEP_RATE).await;
+        // A destination that is away is not met with all of them at once.
+        let asked = |shared: &Shared| shared.state().unswept.len() - files.len();
+        while asked(shared) > BATCH && due() {
+            shared.sweep.notified().await;
+        }
+    }
+    while !shared.state().unswept.is_empty() && due() {
+        shared.sweep.notified().await;
+    }
+    if !shared.state().session.swept(sweep) {
+        return;
+    }
+    match shared.store().await {
+        Ok(()) if count > 0 => tracing::info!("{}: looked at all {count} files", shared.url),
+        Ok(()) => {}
+        Err(error) => tracing::warn!("{}: {error}", shared.url),
+    }
+    if shared.state().is_delivered() {
+        shared.delivered.notify_waiters();
+    }
+}
+
+/// The files of which the destination should have something.
+fn known(shared: &Shared, sweep: Sweep) -> Vec<FileId> {
+    let catalogue = &shared.catalogue;
+    let mut files = catalogue.active();
+    files.retain(|id| {
+        let progress = catalogue.progress(shared.destination, *id);
+        progress.is_some_and(|progress| sweep.all || !progress.verified)
+    });
+    files
+}
