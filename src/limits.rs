@@ -133,6 +133,14 @@ pub const BODY_QUEUE: usize = 4;
 pub const BODY_GATHER: Duration = Duration::from_millis(20);
 /// A body that brings nothing for this long gives back the thread that writes it.
 pub const BODY_PARK: Duration = Duration::from_millis(50);
+/// Threads that wait for more of their bodies at the same time, of the 512 that block on disks and
+/// files: however many bodies dribble, the rest is free for those that flow.
+pub const BODY_SEATS: usize = 64;
+/// Files of which long stretches are hashed at the same time, for the same reason; who asks for
+/// one more is told to come back.
+pub const LONG_HASHES: usize = 32;
+/// What is hashed without being counted as long: well under a second of reading.
+pub const SHORT_HASH_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes after which write-back is started, so that the sync at the end finds little to do.
 pub const WRITEBACK: u64 = 8 * 1024 * 1024;
 /// A tail up to this long is hashed at once when its hash is asked for by nobody in particular.

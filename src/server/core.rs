@@ -13,7 +13,7 @@ use super::commit::Committer;
 use super::decide::Policy;
 use super::files::Files;
 use crate::index::server::ServerIndex;
-use crate::limits::{BODY_BUDGET, DURABLE_DIRS};
+use crate::limits::{BODY_BUDGET, BODY_SEATS, DURABLE_DIRS, LONG_HASHES, TOLD_PATHS};
 use crate::sys::dir::Dir;
 use crate::types::{Inode, WirePath};
 use crate::wire::Stamp;
@@ -40,6 +40,10 @@ pub(crate) struct Core {
     /// Bytes received and not yet written.
     pub(crate) budget: Arc<Semaphore>,
     pub(crate) tasks: Tasks,
+    /// Threads that may wait for the next bytes of a body.
+    pub(crate) seats: Semaphore,
+    /// Threads that may read long stretches of files to hash them.
+    pub(crate) hashing: Semaphore,
     pub(crate) traffic: Traffic,
     /// Set when the server ends: long hashing gives up.
     pub(crate) stopping: AtomicBool,
@@ -63,6 +67,8 @@ impl Core {
             budget: Arc::new(Semaphore::new(BODY_BUDGET)),
             tasks: Tasks::default(),
             traffic: Traffic::default(),
+            seats: Semaphore::new(BODY_SEATS),
+            hashing: Semaphore::new(LONG_HASHES),
             stopping: AtomicBool::new(false),
         }
     }

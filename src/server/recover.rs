@@ -23,7 +23,7 @@ use super::core::Core;
 use super::files::{Claim, FileState};
 use crate::index::server::{Footprint, ServerChange, ServerFile};
 use crate::index::{EventKind, IndexError, NewEvent};
-use crate::limits::{IO_CHUNK, TAIL_HASH_BYTES};
+use crate::limits::{IO_CHUNK, SHORT_HASH_BYTES, TAIL_HASH_BYTES};
 use crate::prefix::PrefixHasher;
 use crate::sys::clock;
 use crate::sys::dir::Access;
@@ -297,6 +297,12 @@ pub(crate) fn find_hash(core: &Core, state: &mut FileState, length: Offset) -> R
     } else {
         state.keep_asked(hasher.prefix());
     }
+    // Many large files at once must not take every thread that the others need.
+    let is_long = end.since(hasher.length()) > SHORT_HASH_BYTES;
+    let _turn = match is_long.then(|| core.hashing.try_acquire()) {
+        Some(Err(_)) => return Err(Trouble::Busy("many other files are being hashed")),
+        turn => turn,
+    };
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use super::super::decide::{Append, Base};
 use super::super::recover::{self, Trouble};
 use super::super::vouch::{self, Vouching};
 use super::writer::{Refused, Writer};
-use super::{End, Fed, Intake, Task, known_hasher, why};
+use super::{End, Fed, Intake, Task, gather, known_hasher, why};
 use crate::index::server::ServerState;
 use crate::limits::{BODY_PARK, IO_CHUNK};
 use crate::types::Offset;
@@ -59,8 +59,9 @@ impl Running {
     }
 
     /// What comes next, however long it takes.
-    pub(super) async fn next(&mut self) -> Fed {
-        self.intake.next().await
+    pub(super) async fn next(&mut self) -> Vec<Fed> {
+        let next = self.intake.next().await;
+        gather(&mut self.intake, vec![next]).await
     }
 
     /// Takes `first` and what follows; something when nothing comes for a while.
@@ -93,6 +94,7 @@ impl Running {
         self.intake.try_next().or_else(|| {
             let next = async { timeout(BODY_PARK, self.intake.next()).await.ok() };
             Handle::current().block_on(next)
+            let _seat = self.task.core.seats.try_acquire().ok()?;
         })
     }
 

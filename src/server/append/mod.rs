@@ -49,7 +49,7 @@ pub(super) struct Task {
 /// that a small body needs one trip to a blocking thread.
 pub(super) async fn run(task: Task, mut intake: Intake, gather: bool) {
     let first = if gather {
-        self::gather(&mut intake).await
+        self::gather(&mut intake, Vec::new()).await
     } else {
         Vec::new()
     };
@@ -57,23 +57,23 @@ pub(super) async fn run(task: Task, mut intake: Intake, gather: bool) {
     // An error is a panic on the thread: the claim was dropped, and the request is told.
     while let Ok(Some(mut parked)) = step.await {
         let next = parked.next().await;
-        step = tokio::task::spawn_blocking(move || parked.go_on(vec![next]));
+        step = tokio::task::spawn_blocking(move || parked.go_on(next));
     }
 }
 
-/// What comes of a body in a moment, up to one write or its end.
-async fn gather(intake: &mut Intake) -> Vec<Fed> {
-    let mut first = Vec::new();
-    let mut bytes = 0;
+/// What comes of a body in a moment behind `first`, up to one write or its end.
+async fn gather(intake: &mut Intake, mut first: Vec<Fed>) -> Vec<Fed> {
+    let length = |fed: &Fed| match fed {
+        Fed::Bytes(part, _) => part.len(),
+        Fed::End(_) => IO_CHUNK,
+    };
+    let mut bytes: usize = first.iter().map(length).sum();
     let deadline = tokio::time::Instant::now() + BODY_GATHER;
     while bytes < IO_CHUNK {
         let Ok(fed) = tokio::time::timeout_at(deadline, intake.next()).await else {
             break;
         };
-        match &fed {
-            Fed::Bytes(part, _) => bytes += part.len(),
-            Fed::End(_) => bytes = IO_CHUNK,
-        }
+        bytes += length(&fed);
         first.push(fed);
     }
     first
