@@ -56,7 +56,16 @@ fn save(core: &Core, file: &File, range: ByteRange) -> io::Result<String> {
     let name = format!("{seconds}-{:016x}.tail", u64::from_be_bytes(random));
     let relative = format!("{PRIVATE_DIR}/quarantine/{name}").into_bytes();
     core.dir.create_parents(&relative, DIR_MODE)?;
-    let copy = core.dir.create_file(&relative, FILE_MODE)?;
+    let target = core.dir.create_file(&relative, FILE_MODE)?;
+    if let Err(failure) = copy(file, range, &target) {
+        core.dir.unlink(&relative)?;
+        return Err(failure);
+    }
+    core.dir.sync_chain(&relative)?;
+    Ok(name)
+}
+
+fn copy(file: &File, range: ByteRange, target: &File) -> io::Result<()> {
     let mut buffer = vec![0; IO_CHUNK];
     let mut copied: u64 = 0;
     while let Some(at) = range.start().plus(copied).filter(|at| *at < range.end()) {
@@ -66,10 +75,8 @@ fn save(core: &Core, file: &File, range: ByteRange) -> io::Result<String> {
         if read == 0 {
             break;
         }
-        file::append_all(&copy, &buffer[..read])?;
+        file::append_all(target, &buffer[..read])?;
         copied += read as u64;
     }
-    file::sync_all(&copy)?;
-    core.dir.sync_chain(&relative)?;
-    Ok(name)
+    file::sync_all(target)
 }

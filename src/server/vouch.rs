@@ -24,6 +24,7 @@ use crate::sys::clock;
 use crate::sys::file::{self, FileStat};
 use crate::types::{Offset, WirePath};
 use crate::wire::Problem;
+#[derive(Clone)]
 
 /// What is to be vouched for.
 pub(crate) struct Vouching {
@@ -77,6 +78,24 @@ pub(crate) fn vouch(core: &Arc<Core>, mut claim: Claim, vouching: Vouching, repl
         reply.send(answer);
     };
     core.commits.submit(epoch, changes, Box::new(done));
+/// The same without an answer: waits for the commit, and the claim goes on from it.
+pub(crate) fn vouch_and_wait(
+    core: &Core,
+    claim: &mut Claim,
+    vouching: Vouching,
+) -> Result<(), Trouble> {
+    let path = claim.path().clone();
+    let state = claim.known()?;
+    let stat = make_durable(core, &path, state, &vouching)?;
+    let row = row(core, state, &vouching, &stat);
+    let changes = changes(&path, &row, vouching.adopts);
+    core.commits
+        .submit_and_wait(state.epoch, changes)
+        .map_err(|_| Trouble::Busy("the index could not be written"))?;
+    advance(state, row, vouching.hasher, stat);
+    Ok(())
+}
+
 }
 
 /// fdatasync, then the path still has to name the file that was written, and nothing else's.

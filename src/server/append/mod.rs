@@ -162,7 +162,6 @@ impl Task {
         let path = self.claim.path().clone();
         let state = self.claim.known()?;
         let length = vouch.prefix.length;
-        let mut size = state.size();
         if state.file.is_none() {
             state.file = Some(make_file(core, &path)?);
         }
@@ -173,15 +172,9 @@ impl Task {
             Some(hasher) => hasher,
             None => recover::hash_on(core, file, PrefixHasher::new(), length)?,
         };
-        if vouch.quarantine_rest
-            && let Some(rest) = ByteRange::new(length, size)
-        {
-            quarantine::set_aside(core, &path, state.epoch, file, rest)?;
-            size = length;
-        }
         let row = state.row.as_ref();
         let proves = length > Offset::ZERO;
-        Ok(Vouching {
+        let mut vouching = Vouching {
             adopts: length > state.length(),
             conditional: row.is_some_and(|row| row.conditional),
             state: match row {
@@ -189,10 +182,22 @@ impl Task {
                 _ => ServerState::Vouched,
             },
             hasher,
-            size,
+            size: state.size(),
             creates: vouch.creates,
             writer: self.writer.clone(),
-        })
+        };
+        if vouch.quarantine_rest
+            && let Some(rest) = ByteRange::new(length, state.size())
+        {
+            // First the row: a crash must never leave fewer bytes than it vouches for.
+            vouch::vouch_and_wait(core, &mut self.claim, vouching.clone())?;
+            let state = self.claim.known()?;
+            if let Some(file) = &state.file {
+                quarantine::set_aside(core, &path, state.epoch, file, rest)?;
+            }
+            vouching.size = length;
+        }
+        Ok(vouching)
     }
 }
 

@@ -240,7 +240,13 @@ impl Writer {
         self.at = from;
         self.size = from;
         self.hasher = hasher;
-        if self.made_file && from == Offset::ZERO {
+        let is_there = |stat: Option<file::FileStat>, ours: file::FileStat| {
+            stat.is_some_and(|stat| stat.inode == ours.inode)
+        };
+        if self.made_file
+            && from == Offset::ZERO
+            && is_there(recover::regular(core, path)?, file::stat(open)?)
+        {
             core.dir.unlink(path.as_bytes())?;
             state.file = None;
         }
