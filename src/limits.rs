@@ -145,6 +145,8 @@ pub const SHORT_HASH_BYTES: u64 = 16 * 1024 * 1024;
 pub const WRITEBACK: u64 = 8 * 1024 * 1024;
 /// A tail up to this long is hashed at once when its hash is asked for by nobody in particular.
 pub const TAIL_HASH_BYTES: u64 = 16 * 1024 * 1024;
+/// Paths in trouble of which a server remembers to have told people; beyond, it repeats itself.
+pub const TOLD_PATHS: usize = 4096;
 /// Changes that are committed together at most.
 pub const COMMIT_GROUP: usize = 1024;
 /// Directories that a server remembers to have made durable.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::codec::{self, Table};
 use super::error::Problem;
 use crate::limits::{EVENT_ROWS, EVENT_THINNING};
+use crate::sys::clock;
 
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -63,6 +64,18 @@ pub struct NewEvent {
     pub subject: Vec<u8>,
     /// The rest, in words.
     pub detail: String,
+}
+
+impl NewEvent {
+    /// One that happens now.
+    pub fn now(kind: EventKind, subject: &[u8], detail: impl Into<String>) -> Self {
+        Self {
+            at: clock::now(),
+            kind,
+            subject: subject.to_vec(),
+            detail: detail.into(),
+        }
+    }
 }
 
 /// A recorded event.

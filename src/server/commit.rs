@@ -77,6 +77,11 @@ impl Committer {
         }
     }
 
+    /// Has an index reopened that failed in `epoch`, when it was read: nothing else notices.
+    pub(crate) fn reopen(&self, epoch: Epoch) {
+        self.submit(epoch, Vec::new(), Box::new(|_| ()));
+    }
+
     /// As [`submit`](Self::submit), and waits. For threads that may block.
     pub(crate) fn submit_and_wait(
         &self,

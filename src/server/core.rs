@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use regex::bytes::Regex;
 use tokio::sync::Semaphore;
@@ -37,13 +37,14 @@ pub(crate) struct Core {
     pub(crate) commits: Committer,
     pub(crate) files: Files,
     pub(crate) durable: DurableDirs,
+    pub(crate) told: Told,
     /// Bytes received and not yet written.
     pub(crate) budget: Arc<Semaphore>,
-    pub(crate) tasks: Tasks,
     /// Threads that may wait for the next bytes of a body.
     pub(crate) seats: Semaphore,
     /// Threads that may read long stretches of files to hash them.
     pub(crate) hashing: Semaphore,
+    pub(crate) tasks: Tasks,
     pub(crate) traffic: Traffic,
     /// Set when the server ends: long hashing gives up.
     pub(crate) stopping: AtomicBool,
@@ -64,11 +65,12 @@ impl Core {
             commits,
             files: Files::new(open_files),
             durable: DurableDirs::default(),
+            told: Told::default(),
             budget: Arc::new(Semaphore::new(BODY_BUDGET)),
-            tasks: Tasks::default(),
-            traffic: Traffic::default(),
             seats: Semaphore::new(BODY_SEATS),
             hashing: Semaphore::new(LONG_HASHES),
+            tasks: Tasks::default(),
+            traffic: Traffic::default(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -134,6 +136,34 @@ impl DurableDirs {
         if let Some(inode) = inode {
             known.insert(relative.to_vec(), inode);
         }
+    }
+}
+
+/// What people were told of paths that cannot be served: once, not at each request.
+#[derive(Debug, Default)]
+pub(crate) struct Told(Mutex<HashMap<WirePath, String>>);
+
+impl Told {
+    /// Whether `what` was not yet told of `path`; now it is.
+    pub(crate) fn is_news(&self, path: &WirePath, what: &str) -> bool {
+        let mut told = self.lock();
+        if told.get(path).is_some_and(|before| before == what) {
+            return false;
+        }
+        if told.len() >= TOLD_PATHS {
+            told.clear();
+        }
+        told.insert(path.clone(), what.to_owned());
+        true
+    }
+
+    /// The path is well: whatever comes next is news.
+    pub(crate) fn forget(&self, path: &WirePath) {
+        self.lock().remove(path);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<WirePath, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

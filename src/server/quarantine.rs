@@ -36,12 +36,7 @@ pub(crate) fn set_aside(
         range.end(),
     );
     warn!("{path}: {detail}");
-    let event = NewEvent {
-        at: clock::now(),
-        kind: EventKind::TailQuarantined,
-        subject: path.as_bytes().to_vec(),
-        detail,
-    };
+    let event = NewEvent::now(EventKind::TailQuarantined, path.as_bytes(), detail);
     core.commits
         .submit_and_wait(epoch, vec![ServerChange::Event(event)])
         .map_err(|_| Trouble::Busy("the index could not be written"))?;
@@ -49,7 +44,7 @@ pub(crate) fn set_aside(
 }
 
 /// Copies the bytes to a new file in quarantine, durably; its name there. The name says nothing of
-/// the path: the event does.
+/// the path: the event does. A copy that fails goes again, lest each retry fill the disk further.
 fn save(core: &Core, file: &File, range: ByteRange) -> io::Result<String> {
     let random: [u8; 8] = host::random_bytes()?;
     let seconds = clock::now().as_second();

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
-use crate::index::server::{Footprint, ServerChange, ServerFile, ServerIndex, ServerState};
+use super::recover::footprint;
+use crate::index::server::{ServerChange, ServerFile, ServerIndex, ServerState};
 use crate::index::{EventKind, IndexError, NewEvent};
 use crate::limits::IO_CHUNK;
 use crate::prefix::PrefixHasher;
@@ -119,12 +120,8 @@ pub fn rebuild(
             }
         });
         let event = std::iter::once_with(|| {
-            ServerChange::Event(NewEvent {
-                at: sys::clock::now(),
-                kind: EventKind::Rebuilt,
-                subject: Vec::new(),
-                detail: format!("from {} files", found.len()),
-            })
+            let detail = format!("from {} files", found.len());
+            ServerChange::Event(NewEvent::now(EventKind::Rebuilt, b"", detail))
         });
         ServerIndex::create_with(path, rows.chain(event).map(Ok))
     })?;
@@ -232,14 +229,6 @@ fn hash(
         updated: sys::clock::now(),
     };
     Ok((path, row))
-}
-
-fn footprint(stat: &FileStat) -> Footprint {
-    Footprint {
-        inode: stat.inode,
-        mtime_ns: stat.mtime,
-        ctime_ns: stat.ctime,
-    }
 }
 
 /// Bytes of one read: no buffer of 256 KiB for a file of one line.

@@ -25,7 +25,6 @@ use crate::index::server::{Footprint, ServerChange, ServerFile};
 use crate::index::{EventKind, IndexError, NewEvent};
 use crate::limits::{IO_CHUNK, SHORT_HASH_BYTES, TAIL_HASH_BYTES};
 use crate::prefix::PrefixHasher;
-use crate::sys::clock;
 use crate::sys::dir::Access;
 use crate::sys::file::{self, File, FileKind, FileStat};
 use crate::types::{Offset, WirePath};
@@ -44,7 +43,7 @@ pub(crate) enum Trouble {
     #[error("{0}")]
     Busy(&'static str),
     /// The index failed.
-    #[error("the index failed")]
+    #[error("{0}")]
     Index(#[from] IndexError),
     /// The disk failed.
     #[error("the disk failed: {0}")]
@@ -106,9 +105,27 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
-/// Brings what the claim knows up to what row and file are now.
+/// Brings what the claim knows up to what row and file are now. What keeps it from that is told
+/// once, until a look succeeds.
 pub(crate) fn look(core: &Core, claim: &mut Claim) -> Result<(), Trouble> {
     let epoch = core.commits.epoch();
+    let result = look_closer(core, claim, epoch);
+    let path = claim.path();
+    match &result {
+        Ok(()) => core.told.forget(path),
+        // The committing thread reopens it, and says so.
+        Err(Trouble::Index(failure)) if failure.needs_reopen() => core.commits.reopen(epoch),
+        Err(trouble @ (Trouble::Index(_) | Trouble::Disk(_))) => {
+            if core.told.is_news(path, &trouble.to_string()) {
+                error!("{path} cannot be served: {trouble}");
+            }
+        }
+        Err(_) => {}
+    }
+    result
+}
+
+fn look_closer(core: &Core, claim: &mut Claim, epoch: Epoch) -> Result<(), Trouble> {
     let stat = regular(core, claim.path())?;
     let is_current = claim
         .state
@@ -127,7 +144,7 @@ pub(crate) fn look(core: &Core, claim: &mut Claim) -> Result<(), Trouble> {
 
 /// What the path names, if that is nothing or a regular file.
 pub(crate) fn regular(core: &Core, path: &WirePath) -> Result<Option<FileStat>, Trouble> {
-    match core.dir.stat(path.as_bytes())? {
+    match with_descriptors(core, || core.dir.stat(path.as_bytes()))? {
         Some(stat) if stat.kind != FileKind::Regular => {
             Err(Trouble::Path("the path names something that is no file"))
         }
@@ -159,12 +176,13 @@ fn load(
     if state.row.is_none() && stat.links > 1 {
         return Err(Trouble::Path("the file has another name elsewhere"));
     }
-    let file = open(core, path)?;
+    let open = || core.dir.open_file(path.as_bytes(), Access::Append);
+    let file = with_descriptors(core, open)?;
     if file::stat(&file)?.inode != stat.inode {
         return Err(Trouble::Busy("the file was replaced while it was opened"));
     }
     if let Some(row) = state.row.clone() {
-        match compare(core, path, &file, &row, &stat)? {
+        match compare(core, path, epoch, &file, &row, &stat)? {
             Ok(hasher) => {
                 state.vouched = hasher;
                 if stat.size == row.vouched.length {
@@ -181,9 +199,9 @@ fn load(
     Ok(state)
 }
 
-/// Opens the file; when descriptors have run out, gives back those of idle paths first.
-fn open(core: &Core, path: &WirePath) -> io::Result<File> {
-    let open = || core.dir.open_file(path.as_bytes(), Access::Append);
+/// Runs `open`, which needs a descriptor; when they have run out, those of idle paths are given
+/// back first.
+pub(crate) fn with_descriptors<T>(core: &Core, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
     match open() {
         Err(error) if is_out_of_descriptors(&error) => {
             core.files.forget_idle();
@@ -191,6 +209,22 @@ fn open(core: &Core, path: &WirePath) -> io::Result<File> {
         }
         other => other,
     }
+}
+
+/// fdatasync; a failure is told, and means that the file has to be read again.
+pub(crate) fn sync(
+    core: &Core,
+    path: &WirePath,
+    epoch: Epoch,
+    file: &File,
+) -> Result<(), Trouble> {
+    file::sync_data(file).map_err(|failure| {
+        error!("{path}: the disk failed to make bytes durable: {failure}; it is read again");
+        let event = NewEvent::now(EventKind::SyncFailed, path.as_bytes(), failure.to_string());
+        let changes = vec![ServerChange::Event(event)];
+        core.commits.submit(epoch, changes, Box::new(|_| ()));
+        Trouble::Faulty
+    })
 }
 
 /// What a row remembers of a stat.
@@ -206,6 +240,7 @@ pub(crate) fn footprint(stat: &FileStat) -> Footprint {
 fn compare(
     core: &Core,
     path: &WirePath,
+    epoch: Epoch,
     file: &File,
     row: &ServerFile,
     stat: &FileStat,
@@ -235,7 +270,7 @@ fn compare(
         return Ok(Err((EventKind::Diverged, detail)));
     }
     // Whoever put these bytes here, we vouch for them from now on.
-    file::sync_data(file)?;
+    sync(core, path, epoch, file)?;
     core.dir.sync_chain(path.as_bytes())?;
     Ok(Ok(hasher))
 }
@@ -262,6 +297,12 @@ pub(crate) fn hash_on(
     mut hasher: PrefixHasher,
     end: Offset,
 ) -> Result<PrefixHasher, Trouble> {
+    // Many large files at once must not take every thread that the others need.
+    let is_long = end.since(hasher.length()) > SHORT_HASH_BYTES;
+    let _turn = match is_long.then(|| core.hashing.try_acquire()) {
+        Some(Err(_)) => return Err(Trouble::Busy("many other files are being hashed")),
+        turn => turn,
+    };
     let mut buffer = vec![0; IO_CHUNK];
     while hasher.length() < end {
         if core.is_stopping() {
@@ -297,12 +338,6 @@ pub(crate) fn find_hash(core: &Core, state: &mut FileState, length: Offset) -> R
     } else {
         state.keep_asked(hasher.prefix());
     }
-    // Many large files at once must not take every thread that the others need.
-    let is_long = end.since(hasher.length()) > SHORT_HASH_BYTES;
-    let _turn = match is_long.then(|| core.hashing.try_acquire()) {
-        Some(Err(_)) => return Err(Trouble::Busy("many other files are being hashed")),
-        turn => turn,
-    };
     Ok(())
 }
 
@@ -333,15 +368,13 @@ fn note_footprint(core: &Core, path: &WirePath, epoch: Epoch, state: &mut FileSt
     core.commits.submit(epoch, vec![change], Box::new(|_| ()));
 }
 
-/// One line, one event; clients are told to look at their files again.
-pub(crate) fn report(core: &Core, path: &WirePath, epoch: Epoch, kind: EventKind, detail: &str) {
+/// One line, one event, however often it is found; clients are told to look at their files again.
+fn report(core: &Core, path: &WirePath, epoch: Epoch, kind: EventKind, detail: &str) {
+    if !core.told.is_news(path, detail) {
+        return;
+    }
     error!("{path}: {detail}; nothing is written to it until that is cured");
-    let event = NewEvent {
-        at: clock::now(),
-        kind,
-        subject: path.as_bytes().to_vec(),
-        detail: detail.to_owned(),
-    };
+    let event = NewEvent::now(kind, path.as_bytes(), detail);
     let changes = vec![ServerChange::Event(event), ServerChange::Suspect];
     core.commits.submit(epoch, changes, Box::new(|_| ()));
 }

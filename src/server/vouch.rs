@@ -3,14 +3,12 @@
 //!
 //! What a crash leaves: before the commit, bytes behind L that are a tail to whoever comes next;
 //! after it, all of it. An error of the fdatasync is never retried, since the next one would
-//! succeed over lost pages: the cached pages are dropped, and all that was known of the file is
-//! derived again from what the disk has.
+//! succeed over lost pages: all that was known of the file is derived again from what the disk has.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::answer::Answer;
 use super::core::Core;
@@ -24,9 +22,9 @@ use crate::sys::clock;
 use crate::sys::file::{self, FileStat};
 use crate::types::{Offset, WirePath};
 use crate::wire::Problem;
-#[derive(Clone)]
 
 /// What is to be vouched for.
+#[derive(Clone)]
 pub(crate) struct Vouching {
     /// The hasher at the new L.
     pub(crate) hasher: PrefixHasher,
@@ -78,6 +76,8 @@ pub(crate) fn vouch(core: &Arc<Core>, mut claim: Claim, vouching: Vouching, repl
         reply.send(answer);
     };
     core.commits.submit(epoch, changes, Box::new(done));
+}
+
 /// The same without an answer: waits for the commit, and the claim goes on from it.
 pub(crate) fn vouch_and_wait(
     core: &Core,
@@ -96,8 +96,6 @@ pub(crate) fn vouch_and_wait(
     Ok(())
 }
 
-}
-
 /// fdatasync, then the path still has to name the file that was written, and nothing else's.
 fn make_durable(
     core: &Core,
@@ -108,12 +106,7 @@ fn make_durable(
     let Some(open) = &state.file else {
         return Err(Trouble::Busy("the file is gone"));
     };
-    if let Err(failure) = file::sync_data(open) {
-        sync_failed(core, path, state, &failure);
-        // Dirty pages that the kernel gave up are clean now, and not what the disk has.
-        let _ = file::drop_cache(open);
-        return Err(Trouble::Faulty);
-    }
+    recover::sync(core, path, state.epoch, open)?;
     let ours = file::stat(open)?;
     let stat = recover::regular(core, path)?
         .filter(|stat| stat.inode == ours.inode && stat.links > 0 && stat.size == vouching.size);
@@ -125,13 +118,6 @@ fn make_durable(
         core.durable.sync_way(&core.dir, path)?;
     }
     Ok(stat)
-}
-
-fn sync_failed(core: &Core, path: &WirePath, state: &FileState, failure: &io::Error) {
-    error!("{path}: the disk failed to make bytes durable: {failure}; it is read again");
-    let event = event(path, EventKind::SyncFailed, &failure.to_string());
-    let changes = vec![ServerChange::Event(event)];
-    core.commits.submit(state.epoch, changes, Box::new(|_| ()));
 }
 
 fn row(core: &Core, state: &FileState, vouching: &Vouching, stat: &FileStat) -> ServerFile {
@@ -157,19 +143,10 @@ fn changes(path: &WirePath, row: &ServerFile, adopts: bool) -> Vec<ServerChange>
     if adopts {
         // Always the same words, so that a bad line is one event that counts.
         let detail = "bytes that were received but not acknowledged were proven and kept";
-        let event = event(path, EventKind::TailAdopted, detail);
+        let event = NewEvent::now(EventKind::TailAdopted, path.as_bytes(), detail);
         changes.push(ServerChange::Event(event));
     }
     changes
-}
-
-fn event(path: &WirePath, kind: EventKind, detail: &str) -> NewEvent {
-    NewEvent {
-        at: clock::now(),
-        kind,
-        subject: path.as_bytes().to_vec(),
-        detail: detail.to_owned(),
-    }
 }
 
 /// What is known after the commit.

@@ -203,9 +203,13 @@ pub fn append_all(mut file: &File, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// `fdatasync(2)`: after it, the file's bytes and its size are on stable storage. After an error
-/// nothing is known, and a second call may succeed although data is gone: never retry.
+/// nothing is known, and a second call may succeed although data is gone: never retry. What the
+/// kernel then still shows of lost pages is dropped, so that the next read sees the disk.
 pub fn sync_data(file: &File) -> io::Result<()> {
-    super::sync(|| fdatasync(file))
+    super::sync(|| fdatasync(file)).inspect_err(|_| {
+        // The error at hand is the one to tell.
+        let _ = drop_cache(file);
+    })
 }
 
 /// `fsync(2)`: as [`sync_data`], with all metadata.

@@ -90,11 +90,13 @@ impl Running {
         }
     }
 
+    /// The next part if it is there or comes soon. Only some may wait on their threads: those who
+    /// send a byte now and then must not hold all that there are.
     fn wait(&mut self) -> Option<Fed> {
         self.intake.try_next().or_else(|| {
+            let _seat = self.task.core.seats.try_acquire().ok()?;
             let next = async { timeout(BODY_PARK, self.intake.next()).await.ok() };
             Handle::current().block_on(next)
-            let _seat = self.task.core.seats.try_acquire().ok()?;
         })
     }
 

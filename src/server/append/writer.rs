@@ -13,7 +13,7 @@ use std::io;
 use super::super::core::Core;
 use super::super::files::FileState;
 use super::super::quarantine;
-use super::super::recover::Trouble;
+use super::super::recover::{self, Trouble};
 use crate::limits::{IO_CHUNK, WRITEBACK};
 use crate::prefix::PrefixHasher;
 use crate::sys::file::{self, File};
@@ -256,8 +256,11 @@ impl Writer {
 
 /// Makes the file that a path names, and the directories on the way.
 pub(crate) fn make_file(core: &Core, path: &WirePath) -> Result<File, Trouble> {
-    core.dir.create_parents(path.as_bytes(), DIR_MODE)?;
-    Ok(core.dir.create_file(path.as_bytes(), FILE_MODE)?)
+    let make = || {
+        core.dir.create_parents(path.as_bytes(), DIR_MODE)?;
+        core.dir.create_file(path.as_bytes(), FILE_MODE)
+    };
+    Ok(recover::with_descriptors(core, make)?)
 }
 
 fn further(at: Offset, bytes: usize) -> Result<Offset, Trouble> {
