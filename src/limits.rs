@@ -37,8 +37,10 @@ pub const HEAD_BYTES: usize = 64 * 1024;
 pub const HEADER_LINES: usize = 100;
 /// How long a request's head may take to arrive.
 pub const HEAD_TIME: Duration = Duration::from_secs(30);
-/// A body that brings no byte for this long is over; what came stays as a tail.
+/// A body that brings no byte for this long, or nearly none, is over; what came stays as a tail.
 pub const BODY_STALL: Duration = Duration::from_secs(30);
+/// Bytes a second of which a body may live for ever: no line that carries logs is slower.
+pub const BODY_RATE: u32 = 512;
 /// How much of a refused body is read away so that the answer survives.
 pub const DRAIN_BYTES: u64 = 1024 * 1024;
 /// How long a HEAD or a confirm waits for a hash before it is answered 503 `hashing`.
@@ -124,6 +126,9 @@ pub const REGEX_BYTES: usize = 1024 * 1024;
 
 /// Connections that a server has open at once; more wait in the kernel's queue.
 pub const SERVER_CONNECTIONS: usize = 16_384;
+/// Bytes that a connection reads at once, and holds while its body waits: hyper's own 400 KiB are
+/// 400 MiB with 1,000 clients.
+pub const CONNECTION_BUFFER: usize = 128 * 1024;
 /// Bytes of bodies that a server has received and not yet written, over all connections.
 pub const BODY_BUDGET: usize = 32 * 1024 * 1024;
 /// Parts of a body that wait for the task that writes them.
@@ -145,6 +150,8 @@ pub const SHORT_HASH_BYTES: u64 = 16 * 1024 * 1024;
 pub const WRITEBACK: u64 = 8 * 1024 * 1024;
 /// A tail up to this long is hashed at once when its hash is asked for by nobody in particular.
 pub const TAIL_HASH_BYTES: u64 = 16 * 1024 * 1024;
+/// How often history is thinned: its narrowest rule speaks of hours.
+pub const HISTORY_THINNING: Duration = Duration::from_secs(3600);
 /// Paths in trouble of which a server remembers to have told people; beyond, it repeats itself.
 pub const TOLD_PATHS: usize = 4096;
 /// Changes that are committed together at most.

@@ -7,13 +7,15 @@ use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::Service;
 use hyper::{Method, Request, Response};
-use tokio::time::timeout;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::answer::Answer;
@@ -25,7 +27,7 @@ use super::pace::Pace;
 use super::recover::{self, Trouble};
 use super::reply::{self, Awaited, Event, Reply};
 use super::request::{self, Asked};
-use crate::limits::{BODY_STALL, DRAIN_BYTES, LINGER};
+use crate::limits::{BODY_RATE, BODY_STALL, DRAIN_BYTES, LINGER};
 use crate::types::{Offset, WirePath};
 use crate::wire::{BadHeader, Problem, Seen};
 
@@ -198,13 +200,15 @@ async fn pump(
 }
 
 async fn feed_all(body: &mut Incoming, feed: Feed) {
+    let mut patience = Patience::new();
     loop {
-        let end = match timeout(BODY_STALL, body.frame()).await {
+        let end = match patience.wait_for(body.frame()).await {
             Err(_) => End::Stalled,
             Ok(None) => End::Complete,
             Ok(Some(Err(_))) => End::Broken,
             Ok(Some(Ok(frame))) => match frame.into_data() {
                 Ok(part) => {
+                    patience.earn(part.len());
                     if feed.bytes(part).await {
                         continue;
                     }
@@ -215,6 +219,29 @@ async fn feed_all(body: &mut Incoming, feed: Feed) {
             },
         };
         return feed.end(end).await;
+    }
+}
+
+/// How long a body is still waited for. Waiting uses it up and bytes win it back: silence ends a
+/// body, and so does a byte now and then, which would hold its file for ever.
+struct Patience(Duration);
+
+impl Patience {
+    fn new() -> Self {
+        Self(BODY_STALL)
+    }
+
+    /// Waits as long as there is patience left.
+    async fn wait_for<T>(&mut self, next: impl Future<Output = T>) -> Result<T, Elapsed> {
+        let begun = Instant::now();
+        let result = timeout(self.0, next).await;
+        self.0 = self.0.saturating_sub(begun.elapsed());
+        result
+    }
+
+    fn earn(&mut self, bytes: usize) {
+        let earned = Duration::from_secs(1) * u32::try_from(bytes).unwrap_or(u32::MAX) / BODY_RATE;
+        self.0 = self.0.saturating_add(earned).min(BODY_STALL);
     }
 }
 
@@ -255,4 +282,30 @@ fn busy() -> Answer {
 
 fn hashing() -> Answer {
     Answer::refusal(Problem::Hashing, "the file is being hashed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seconds until a body with so many bytes a second is given up; at most 1000.
+    async fn given_up_after(rate: usize) -> u64 {
+        let mut patience = Patience::new();
+        let begun = Instant::now();
+        for _ in 0..1000 {
+            let second = tokio::time::sleep(Duration::from_secs(1));
+            if patience.wait_for(second).await.is_err() {
+                break;
+            }
+            patience.earn(rate);
+        }
+        begun.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_and_dribble_end_a_body_and_a_slow_line_does_not() {
+        assert_eq!(given_up_after(0).await, BODY_STALL.as_secs());
+        assert!(given_up_after(1).await <= BODY_STALL.as_secs() + 1);
+        assert_eq!(given_up_after(600).await, 1000);
+    }
 }
