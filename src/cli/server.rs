@@ -13,6 +13,7 @@ use crate::sys;
 /// Runs the server that `args` name until it is asked to end.
 pub(super) fn run(args: &ServerArgs) -> Result<Exit, Failure> {
     let settings = load::server(&args.config)?;
+    sys::host::raise_descriptors();
     // Nothing is opened, bound or written before the datadir is ours alone.
     let datadir = Datadir::take(&settings.datadir, Kind::Server)?;
     let log = Log::start(settings.logfile.as_deref(), &args.flags)?;

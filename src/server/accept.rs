@@ -22,8 +22,10 @@ use super::core::Core;
 use super::handler::{Caller, Handler};
 use super::pace::{Pace, Paced};
 use crate::limits::{
-    ACCEPT_PAUSE, DRAIN_BYTES, HEAD_BYTES, LINGER, SERVER_CONNECTIONS, SHUTDOWN_TIME,
+    ACCEPT_PAUSE, CONNECTION_BUFFER, DRAIN_BYTES, HEAD_BYTES, LINGER, SERVER_CONNECTIONS,
+    SHUTDOWN_TIME,
 };
+use crate::sys::host;
 
 /// What connections need.
 #[derive(Clone)]
@@ -38,7 +40,9 @@ pub(super) struct Serving {
 /// Accepts connections until the server ends, and gives those that are open then time to finish.
 pub(super) async fn listen(serving: Serving, listener: TcpListener) {
     let mut connections = JoinSet::new();
-    let room = Arc::new(Semaphore::new(SERVER_CONNECTIONS));
+    // Whoever only connects must leave descriptors for the files of the others.
+    let most = SERVER_CONNECTIONS.min(host::descriptors() / 2);
+    let room = Arc::new(Semaphore::new(most));
     let mut ending = serving.ending.clone();
     let mut complained = false;
     loop {
@@ -120,6 +124,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(None)
         .max_header_size(HEAD_BYTES)
+        .max_buf_size(CONNECTION_BUFFER)
         .serve_connection(TokioIo::new(paced), Handler(Arc::clone(&caller)));
     let mut alarm = pin!(sleep(serving.idle));
     let mut is_ending = false;

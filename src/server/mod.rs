@@ -49,6 +49,7 @@ use crate::config::{ServerSettings, Unconditional};
 use crate::index::server::ServerIndex;
 use crate::limits::{IDLE_TIMEOUT, OPEN_FILES};
 use crate::sys::dir::Dir;
+use crate::sys::host;
 
 /// Why a server cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +134,9 @@ impl Server {
         let index = Arc::new(index);
         let (commits, committing) =
             Committer::start(Arc::clone(&index)).map_err(ServerError::Thread)?;
-        let core = Core::new(rules, datadir, index, commits, OPEN_FILES);
+        // A quarter of the descriptors, as `accept` takes half: the rest is for files in work.
+        let open_files = OPEN_FILES.min(host::descriptors() / 4);
+        let core = Core::new(rules, datadir, index, commits, open_files);
         Ok(Self {
             core: Arc::new(core),
             committing,

@@ -212,12 +212,7 @@ pub(crate) fn with_descriptors<T>(core: &Core, open: impl Fn() -> io::Result<T>)
 }
 
 /// fdatasync; a failure is told, and means that the file has to be read again.
-pub(crate) fn sync(
-    core: &Core,
-    path: &WirePath,
-    epoch: Epoch,
-    file: &File,
-) -> Result<(), Trouble> {
+pub(crate) fn sync(core: &Core, path: &WirePath, epoch: Epoch, file: &File) -> Result<(), Trouble> {
     file::sync_data(file).map_err(|failure| {
         error!("{path}: the disk failed to make bytes durable: {failure}; it is read again");
         let event = NewEvent::now(EventKind::SyncFailed, path.as_bytes(), failure.to_string());

@@ -24,6 +24,19 @@ pub fn descriptors() -> usize {
     })
 }
 
+/// Takes as many descriptors as this process may have: the soft limit is usually 1024, for the sake
+/// of `select(2)`, which nothing here uses. What cannot be raised stays as it is.
+pub fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    // Fewer is no reason not to start.
+    let _ = setrlimit(Resource::Nofile, raised);
+}
+
 /// `N` random bytes from the kernel.
 pub fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];

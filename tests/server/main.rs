@@ -23,6 +23,7 @@ mod http;
 mod model;
 mod random;
 mod script;
+mod siege;
 mod stage;
 mod start;
 

@@ -79,7 +79,12 @@ impl Running {
                     return None;
                 }
                 None => match self.flush() {
-                    Ok(()) => return Some(self),
+                    Ok(()) => {
+                        // Bodies that wait may be many.
+                        self.pending = BytesMut::new();
+                        self.writer.forget_buffer();
+                        return Some(self);
+                    }
                     Err(refused) => Err(refused),
                 },
             };

@@ -113,6 +113,11 @@ impl Writer {
         self.own.is_some() || self.quarantined || self.made_file
     }
 
+    /// Gives back memory until it is needed again.
+    pub(super) fn forget_buffer(&mut self) {
+        self.buffer = Vec::new();
+    }
+
     /// Takes the next bytes, no more than the range has left.
     pub(super) fn take(
         &mut self,
