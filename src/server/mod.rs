@@ -27,6 +27,7 @@ mod recover;
 mod reply;
 mod request;
 mod status;
+mod upkeep;
 mod vouch;
 
 use std::io;
@@ -100,6 +101,7 @@ pub async fn run(
     tokio::select! {
         () = shutdown => {}
         () = status::report(Arc::clone(&server.core), settings.status_interval) => {}
+        () = upkeep::run(Arc::clone(&server.core)) => {}
     }
     server.stop_and_wait_for(listening).await;
     Ok(())
