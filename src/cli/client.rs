@@ -1,12 +1,18 @@
 //! `shaftlog client`: the daemon that finds files and delivers them.
 
+use std::sync::Arc;
+
 use super::args::ClientArgs;
 use super::daemon::{self, Log};
 use super::datadir::{Datadir, State, database_failed};
 use super::exit::{Exit, Failure};
-use super::{load, unavailable};
+use super::load;
+use crate::client::catalogue::StartError;
+use crate::client::http::Connector;
+use crate::client::{self, RunError};
 use crate::index::Kind;
 use crate::index::client::ClientIndex;
+use crate::sys::dir::Dir;
 
 /// Runs the client that `args` name until it is asked to end.
 pub(super) fn run(args: &ClientArgs) -> Result<Exit, Failure> {
@@ -19,9 +25,26 @@ pub(super) fn run(args: &ClientArgs) -> Result<Exit, Failure> {
         ClientIndex::create(&database).map_err(database_failed)?;
     }
     let index = ClientIndex::open(&database).map_err(database_failed)?;
-    daemon::run(&log, async |_asked| {
-        drop(index);
-        Err::<(), _>(unavailable("client"))
+    let links = Dir::open(datadir.dir.path())?;
+    let again = Arc::clone(&log.hangup);
+    daemon::run(&log, async |asked| {
+        let asked = async {
+            // Asked, or nobody is left who could.
+            let _ = asked.await;
+        };
+        let running = client::run(settings, links, index, Connector::Tcp, again, asked);
+        running.await.map_err(failed)
     })?;
     Ok(Exit::Done)
+}
+
+/// A client's failure with its exit code.
+fn failed(error: RunError) -> Failure {
+    match error {
+        RunError::NothingLinkable => Failure::new(Exit::BadConfig, error),
+        RunError::Index(error) | RunError::Start(StartError::Index(error)) => {
+            database_failed(error)
+        }
+        error => error.into(),
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tracing::{Level, error, info, warn};
 
 use super::args::DaemonFlags;
@@ -19,6 +20,8 @@ const END_TIME: Duration = Duration::from_secs(8);
 /// Where a daemon's log goes.
 pub(super) struct Log {
     file: Option<Arc<Logfile>>,
+    /// Told of each SIGHUP, after the log was reopened.
+    pub(super) hangup: Arc<Notify>,
 }
 
 impl Log {
@@ -43,7 +46,8 @@ impl Log {
         }
         sinks.extend(file.clone().map(Sink::file));
         logging::start(sinks)?;
-        Ok(Self { file })
+        let hangup = Arc::default();
+        Ok(Self { file, hangup })
     }
 
     /// Goes on in the file that the path names now.
@@ -87,6 +91,7 @@ impl Signals {
             let name = tokio::select! {
                 _ = self.hangup.recv() => {
                     log.reopen();
+                    log.hangup.notify_one();
                     continue;
                 }
                 _ = self.interrupt.recv() => "SIGINT",

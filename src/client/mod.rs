@@ -1,12 +1,22 @@
-//! (being built)
+//! The client: finds log files, holds them, and delivers every byte to every destination.
+//!
+//! In the order of what happens: [`walk`] and [`discover`] find a file, [`catalogue`] links it and
+//! gives it its name, [`watch`] marks it in [`dirty`] when it is written, [`plan`] decides what to
+//! do with it at a destination, and [`ship`] does that over [`http`], reading through [`source`].
+//! [`supervisor`] owns all of it; [`rebuild`] makes a lost database anew.
 
 pub mod catalogue;
 pub mod dirty;
 pub mod discover;
 pub mod http;
+mod logrotate;
 pub mod plan;
 pub mod rebuild;
 pub mod ship;
 pub mod source;
+mod status;
+pub mod supervisor;
 pub mod walk;
 pub mod watch;
+
+pub use supervisor::{RunError, run};

@@ -168,8 +168,12 @@ impl Catalogue {
         let progress = progress.into();
         let mut state = self.state();
         if let Some(entry) = state.files.get_mut(&id) {
-            entry.length = entry.length.max(progress.confirmed.length);
+            let length = progress.confirmed.length;
             entry.set_progress(destination, Arc::clone(&progress));
+            if length > entry.length {
+                entry.length = length;
+                state.unwritten.lengths.insert(id, length);
+            }
         }
         state.unwritten.progress.insert((destination, id), progress);
     }

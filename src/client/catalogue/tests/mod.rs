@@ -454,6 +454,11 @@ fn progress_is_visible_at_once_and_durable_after_a_flush() {
     let run = bench.start();
     assert_eq!(confirmed(&run, two), before);
     assert_eq!(confirmed(&run, one).length.bytes(), 3);
+    fs::write(bench.source("a"), "1234567").unwrap();
+    run.confirm(0, file.id, 7);
+    run.catalogue.flush().unwrap();
+    let row = run.catalogue.index().file(file.id).unwrap().unwrap();
+    assert_eq!(row.length.bytes(), 7);
     let progress = run.catalogue.progress(two, file.id).unwrap();
     assert_ne!(progress.hasher, HasherState::empty());
 }

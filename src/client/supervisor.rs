@@ -1,0 +1,293 @@
+//! The client as a whole: opened, scanned, delivering until it is asked to end.
+//!
+//! Owns every task; each of them ends before [`run`] returns. Order of the start: rows and links
+//! brought together -> the first scan, with directories watched -> delivery. Order of the end: no
+//! more discovery -> delivery, which gets a bounded time -> progress written. A crash anywhere
+//! leaves what the catalogue's start repairs.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
+use tokio::time::{Interval, MissedTickBehavior, interval_at};
+
+use super::catalogue::{Catalogue, StartError};
+use super::dirty::Dirty;
+use super::discover::{Discovery, Report};
+use super::http::Connector;
+use super::logrotate;
+use super::ship::Ship;
+use super::status;
+use super::watch::{Round, Watches};
+use crate::config::{ClientSettings, Destination};
+use crate::index::IndexError;
+use crate::index::client::ClientIndex;
+use crate::limits::FLUSH_INTERVAL;
+use crate::sys::dir::Dir;
+
+/// Why a client ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Rows and links could not be brought together.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The database.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// No pattern has a file that could be linked (exit code 78).
+    #[error(
+        "nothing can be delivered: the files of every pattern lie on other filesystems (or bind mounts) than the datadir; put the datadir on the filesystem of the log files, one client for each"
+    )]
+    NothingLinkable,
+    /// A defect: a task ended that never should.
+    #[error("a part of the client ended: {0}")]
+    Task(#[from] JoinError),
+}
+
+/// What is there before anything is delivered.
+struct Opened {
+    catalogue: Arc<Catalogue>,
+    dirty: Arc<Dirty>,
+    watches: Arc<Watches>,
+    discovery: Discovery,
+}
+
+/// Brings rows and links together and finds what is new. Blocks.
+fn open(settings: &ClientSettings, datadir: Dir, index: ClientIndex) -> Result<Opened, RunError> {
+    let urls = settings.destinations.iter().map(Destination::to_string);
+    let urls: Vec<String> = urls.collect();
+    let dirty = Arc::new(Dirty::default());
+    let watches = Arc::new(Watches::new(Arc::clone(&dirty)));
+    let (marks, watching) = (Arc::clone(&dirty), Arc::clone(&watches));
+    let catalogue = Catalogue::with_links(datadir, index, &urls, marks, watching)?;
+    let catalogue = Arc::new(catalogue);
+    let patterns = settings.patterns.clone().into();
+    let mut discovery = Discovery::watching(patterns, Arc::clone(&catalogue));
+    discovery.scan();
+    if discovery.nothing_can_be_linked() {
+        return Err(RunError::NothingLinkable);
+    }
+    Ok(Opened {
+        catalogue,
+        dirty,
+        watches,
+        discovery,
+    })
+}
+
+/// Runs the client of a locked datadir until `asked` is done, then ends it in order; `again`
+/// (SIGHUP) asks for a scan and for another try at whatever is in error.
+pub async fn run(
+    settings: ClientSettings,
+    datadir: Dir,
+    index: ClientIndex,
+    connector: Connector,
+    again: Arc<Notify>,
+    asked: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let settings = Arc::new(settings);
+    let opening = Arc::clone(&settings);
+    let opened = spawn_blocking(move || open(&opening, datadir, index)).await??;
+    warn_once(&settings);
+    let ships = ship(&opened, &settings, &connector)?;
+    let catalogue = Arc::clone(&opened.catalogue);
+    let report = Arc::new(Mutex::new(opened.discovery.report().clone()));
+    let rescan = Arc::new(Notify::new());
+    let mut tasks = JoinSet::new();
+    start_tasks(&mut tasks, opened, &settings, &report, &rescan);
+    let mut status = ticks(settings.status_interval);
+    tokio::pin!(asked);
+    let ended = loop {
+        tokio::select! {
+            () = &mut asked => break Ok(()),
+            () = again.notified() => {
+                rescan.notify_one();
+                for ship in &ships {
+                    ship.ask_again();
+                }
+            }
+            _ = status.tick() => {
+                let report = report.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                say_status(&catalogue, &ships, report).await?;
+            }
+            Some(ended) = tasks.join_next() => break ended.map_err(RunError::Task),
+        }
+    };
+    tasks.shutdown().await;
+    end(ships, catalogue).await?;
+    ended
+}
+
+/// Starts the delivery to each destination.
+fn ship(
+    opened: &Opened,
+    settings: &ClientSettings,
+    connector: &Connector,
+) -> Result<Vec<Arc<Ship>>, IndexError> {
+    let start = |destination: &Destination| {
+        let (target, connector) = (destination.clone(), connector.clone());
+        let Opened {
+            catalogue, dirty, ..
+        } = opened;
+        Ship::start(catalogue, dirty, target, connector, settings.connections).map(Arc::new)
+    };
+    settings.destinations.iter().map(start).collect()
+}
+
+/// Delivery gets its bounded time, then what it has confirmed is written.
+async fn end(ships: Vec<Arc<Ship>>, catalogue: Arc<Catalogue>) -> Result<(), RunError> {
+    let mut stopping = JoinSet::new();
+    for ship in ships.into_iter().filter_map(Arc::into_inner) {
+        stopping.spawn(ship.stop());
+    }
+    while let Some(stopped) = stopping.join_next().await {
+        stopped?;
+    }
+    Ok(spawn_blocking(move || catalogue.flush()).await??)
+}
+
+/// Starts what goes on as long as the client runs.
+fn start_tasks(
+    tasks: &mut JoinSet<()>,
+    opened: Opened,
+    settings: &ClientSettings,
+    report: &Arc<Mutex<Report>>,
+    rescan: &Arc<Notify>,
+) {
+    let Opened {
+        catalogue,
+        discovery,
+        watches,
+        ..
+    } = opened;
+    let listening = Arc::clone(&watches);
+    tasks.spawn(async move { listening.run().await });
+    tasks.spawn(look_in_turn(
+        Arc::clone(&catalogue),
+        watches,
+        settings.periodic_trigger_interval,
+    ));
+    tasks.spawn(flush(Arc::clone(&catalogue)));
+    tasks.spawn(check_after_a_crash(catalogue));
+    tasks.spawn(discover(
+        discovery,
+        settings.scan_interval,
+        Arc::clone(report),
+        Arc::clone(rescan),
+    ));
+}
+
+/// Looks at new names at once, and at everything every `scan_interval`.
+async fn discover(
+    mut discovery: Discovery,
+    scan_interval: Duration,
+    report: Arc<Mutex<Report>>,
+    rescan: Arc<Notify>,
+) {
+    let mail = discovery.mail();
+    let mut scans = ticks(scan_interval);
+    loop {
+        let whole = tokio::select! {
+            () = mail.arrived() => false,
+            () = rescan.notified() => true,
+            _ = scans.tick() => true,
+        };
+        let worked = spawn_blocking(move || {
+            if whole {
+                discovery.scan();
+            } else {
+                discovery.catch_up();
+            }
+            discovery
+        });
+        // Only a panic, which has been reported, or the end of the runtime.
+        let Ok(back) = worked.await else {
+            return;
+        };
+        discovery = back;
+        *report.lock().unwrap_or_else(PoisonError::into_inner) = discovery.report().clone();
+    }
+}
+
+/// Finds by looking what no watch has told.
+async fn look_in_turn(catalogue: Arc<Catalogue>, watches: Arc<Watches>, interval: Duration) {
+    let mut round = Round::default();
+    let mut turns = ticks(interval);
+    loop {
+        turns.tick().await;
+        let (catalogue, watches) = (Arc::clone(&catalogue), Arc::clone(&watches));
+        let looked = spawn_blocking(move || {
+            round.tick(&catalogue, &watches);
+            round
+        });
+        let Ok(back) = looked.await else {
+            return;
+        };
+        round = back;
+    }
+}
+
+/// Writes progress now and then; says once that it cannot, and once that it can again.
+async fn flush(catalogue: Arc<Catalogue>) {
+    let mut turns = ticks(FLUSH_INTERVAL);
+    let mut failing = false;
+    loop {
+        turns.tick().await;
+        let flushing = Arc::clone(&catalogue);
+        let Ok(flushed) = spawn_blocking(move || flushing.flush()).await else {
+            return;
+        };
+        match &flushed {
+            Ok(()) if failing => tracing::info!("the database can be written again"),
+            Err(error) if !failing => {
+                tracing::error!("progress is not recorded until this is over: {error}");
+            }
+            _ => {}
+        }
+        failing = flushed.is_err();
+    }
+}
+
+/// Reads every row once when the last process did not close the database.
+async fn check_after_a_crash(catalogue: Arc<Catalogue>) {
+    if catalogue.index().unclean() {
+        let checked = spawn_blocking(move || catalogue.index().check_rows()).await;
+        if let Ok(Err(error)) = checked {
+            tracing::error!("{error}");
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+async fn say_status(
+    catalogue: &Arc<Catalogue>,
+    ships: &[Arc<Ship>],
+    report: Report,
+) -> Result<(), RunError> {
+    let (catalogue, ships) = (Arc::clone(catalogue), ships.to_vec());
+    let line = spawn_blocking(move || status::line(&catalogue, &ships, &report)).await?;
+    tracing::info!("{line}");
+    Ok(())
+}
+
+/// What a person should hear once.
+fn warn_once(settings: &ClientSettings) {
+    for destination in settings.destinations.iter().filter(|it| !it.is_loopback()) {
+        tracing::warn!(
+            "{destination}: plain HTTP: anybody on the way can read and change the logs"
+        );
+    }
+    if logrotate::refuses_links(std::path::Path::new("/")) {
+        tracing::warn!(
+            "logrotate skips files with more than one hard link, so from now on it does not rotate what is delivered: put the line `allowhardlink` into /etc/logrotate.d/00-shaftlog"
+        );
+    }
+}
+
+/// Ticks every `period`, the first after one.
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
