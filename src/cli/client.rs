@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::args::ClientArgs;
 use super::daemon::{self, Log};
-use super::datadir::{Datadir, State, database_failed};
+use super::datadir::{Datadir, State, database_failed, quoted};
 use super::exit::{Exit, Failure};
 use super::load;
 use crate::client::catalogue::StartError;
@@ -20,8 +20,9 @@ pub(super) fn run(args: &ClientArgs) -> Result<Exit, Failure> {
     // Nothing is opened, linked or written before the datadir is ours alone.
     let datadir = Datadir::take(&settings.datadir, Kind::Client)?;
     let log = Log::start(settings.logfile.as_deref(), &args.flags)?;
+    let rebuild = format!("-f {}", quoted(&args.config));
     let database = datadir.database(Kind::Client);
-    if datadir.refuse_lost(Kind::Client, &args.config)? == State::New {
+    if datadir.refuse_lost(Kind::Client, &rebuild)? == State::New {
         ClientIndex::create(&database).map_err(database_failed)?;
     }
     let index = ClientIndex::open(&database).map_err(database_failed)?;

@@ -85,8 +85,16 @@ impl Signals {
         })
     }
 
-    /// Waits until the process is asked to end; reopens the log whenever it is asked to.
-    pub(super) async fn end(mut self, log: &Log) {
+    /// Waits until the process is asked to end; the name of the signal.
+    pub(super) async fn asked(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+
+    /// As [`asked`](Self::asked), reopening the log whenever that is asked for.
+    async fn end(mut self, log: &Log) {
         loop {
             let name = tokio::select! {
                 _ = self.hangup.recv() => {

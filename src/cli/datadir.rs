@@ -77,17 +77,17 @@ impl Datadir {
     }
 
     /// Refuses to go on without the database of `kind` when there are files that it should know:
-    /// making it anew is for a person to decide, with the command that is named.
-    pub(super) fn refuse_lost(&self, kind: Kind, config: &Path) -> Result<State, Failure> {
+    /// making it anew is for a person to decide, with the command that is named: `rebuild` are its
+    /// arguments.
+    pub(super) fn refuse_lost(&self, kind: Kind, rebuild: &str) -> Result<State, Failure> {
         match self.state(kind)? {
             State::Lost => Err(Failure::new(
                 Exit::Incomplete,
                 anyhow::anyhow!(
                     "{} holds files but no {kind} database; if that is right (the original \
                      left them, or the database was lost), make it from the files with\n  \
-                     shaftlog db rebuild -f {}",
+                     shaftlog db rebuild {rebuild}",
                     self.dir.path().display(),
-                    quoted(config)
                 ),
             )),
             state => Ok(state),
@@ -110,7 +110,7 @@ pub(super) fn database_failed(error: IndexError) -> Failure {
 }
 
 /// A path as a shell takes it.
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let safe = |character: char| character.is_ascii_alphanumeric() || "/._-+:@".contains(character);
     if text.chars().all(safe) {
@@ -129,13 +129,13 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("data");
         let datadir = Datadir::take(&path, Kind::Server).unwrap();
-        let config = Path::new("/etc/it's.yaml");
+        let rebuild = format!("-f {}", quoted(Path::new("/etc/it's.yaml")));
         assert_eq!(
-            datadir.refuse_lost(Kind::Server, config).unwrap(),
+            datadir.refuse_lost(Kind::Server, &rebuild).unwrap(),
             State::New
         );
         std::fs::write(path.join("a.log"), "a").unwrap();
-        let failure = datadir.refuse_lost(Kind::Server, config).unwrap_err();
+        let failure = datadir.refuse_lost(Kind::Server, &rebuild).unwrap_err();
         assert_eq!(failure.exit, Exit::Incomplete);
         let text = failure.error.to_string();
         assert!(
@@ -144,7 +144,7 @@ mod tests {
         );
         std::fs::write(datadir.database(Kind::Server), "").unwrap();
         assert_eq!(
-            datadir.refuse_lost(Kind::Server, config).unwrap(),
+            datadir.refuse_lost(Kind::Server, &rebuild).unwrap(),
             State::Present
         );
     }

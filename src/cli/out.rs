@@ -38,6 +38,12 @@ pub(super) fn print(text: &str) -> io::Result<()> {
     out.end()
 }
 
+/// Prints a line that has its newline to stderr.
+pub(super) fn note(line: &str) {
+    // Nobody is left to tell when that fails.
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
 /// Prints an error with its causes, one line, to stderr.
 pub(super) fn complain(error: &anyhow::Error) {
     // Nobody is left to tell when that fails.

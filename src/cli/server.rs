@@ -2,7 +2,7 @@
 
 use super::args::ServerArgs;
 use super::daemon::{self, Log};
-use super::datadir::{Datadir, State, database_failed};
+use super::datadir::{Datadir, State, database_failed, quoted};
 use super::exit::{Exit, Failure};
 use super::load;
 use crate::index::Kind;
@@ -17,8 +17,9 @@ pub(super) fn run(args: &ServerArgs) -> Result<Exit, Failure> {
     // Nothing is opened, bound or written before the datadir is ours alone.
     let datadir = Datadir::take(&settings.datadir, Kind::Server)?;
     let log = Log::start(settings.logfile.as_deref(), &args.flags)?;
+    let rebuild = format!("-f {}", quoted(&args.config));
     let database = datadir.database(Kind::Server);
-    if datadir.refuse_lost(Kind::Server, &args.config)? == State::New {
+    if datadir.refuse_lost(Kind::Server, &rebuild)? == State::New {
         ServerIndex::create(&database).map_err(database_failed)?;
     }
     let index = ServerIndex::open(&database, sys::clock::now()).map_err(database_failed)?;

@@ -1,6 +1,7 @@
 //! `shaftlog db rebuild`: a lost database made anew from the files in its datadir.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
@@ -8,24 +9,24 @@ use std::time::Duration;
 use crate::cli::args::RebuildArgs;
 use crate::cli::datadir::{Datadir, State};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::load;
 use crate::cli::out;
 use crate::cli::progress::{Progress, Standing};
-use crate::cli::table::{Column, count, render};
-use crate::cli::{load, unavailable};
-use crate::config::Settings;
+use crate::cli::table::{Column, count, plain, render};
+use crate::config::{PatternSettings, Settings};
 use crate::index::Kind;
-use crate::server::rebuild::{RebuildProgress, Rebuilt};
+use crate::server::rebuild::RebuildProgress;
 use crate::types::Shown;
-use crate::{server, sys};
+use crate::{client, server, sys};
 
 /// How often the progress is shown.
 const SHOW_EVERY: Duration = Duration::from_millis(100);
 
 /// Rebuilds the one database that `args` mean.
 pub(in crate::cli) fn run(args: &RebuildArgs) -> Result<Exit, Failure> {
-    let (path, kind) = target(args)?;
-    let datadir = Datadir::take_existing(&path)?;
-    let kind = match kind {
+    let target = Target::read(args)?;
+    let datadir = Datadir::take_existing(&target.datadir)?;
+    let kind = match target.kind {
         Some(kind) => kind,
         None => kind_of(&datadir)?,
     };
@@ -38,22 +39,37 @@ pub(in crate::cli) fn run(args: &RebuildArgs) -> Result<Exit, Failure> {
         .into());
     }
     match kind {
-        Kind::Client => Err(unavailable("db rebuild (of a client's database)")),
+        Kind::Client => rebuild_client(&datadir, &target.patterns),
         Kind::Server => rebuild_server(&datadir),
     }
 }
 
-/// The datadir, and whose it is where that is known.
-fn target(args: &RebuildArgs) -> Result<(PathBuf, Option<Kind>), Failure> {
-    match (&args.target.datadir, &args.target.config) {
-        (Some(datadir), _) => Ok((datadir.clone(), None)),
-        (None, Some(config)) => Ok(match load::either(config)? {
-            Settings::Client(client) => (client.datadir, Some(Kind::Client)),
-            Settings::Server(server) => (server.datadir, Some(Kind::Server)),
-        }),
-        (None, None) => Err(Failure::usage(
-            "say which database: -f CONFIG, or --datadir DIR",
-        )),
+/// What is to be rebuilt.
+struct Target {
+    datadir: PathBuf,
+    /// Whose it is, where that is known.
+    kind: Option<Kind>,
+    /// A client's patterns, by which sources are found.
+    patterns: Arc<[PatternSettings]>,
+}
+
+impl Target {
+    fn read(args: &RebuildArgs) -> Result<Self, Failure> {
+        let of = |datadir, kind, patterns: Vec<PatternSettings>| Self {
+            datadir,
+            kind,
+            patterns: patterns.into(),
+        };
+        match (&args.target.datadir, &args.target.config) {
+            (Some(datadir), _) => Ok(of(datadir.clone(), None, Vec::new())),
+            (None, Some(config)) => Ok(match load::either(config)? {
+                Settings::Client(it) => of(it.datadir, Some(Kind::Client), it.patterns),
+                Settings::Server(it) => of(it.datadir, Some(Kind::Server), Vec::new()),
+            }),
+            (None, None) => Err(Failure::usage(
+                "say which database: -f CONFIG, or --datadir DIR",
+            )),
+        }
     }
 }
 
@@ -61,6 +77,22 @@ fn target(args: &RebuildArgs) -> Result<(PathBuf, Option<Kind>), Failure> {
 fn kind_of(datadir: &Datadir) -> Result<Kind, Failure> {
     let linked = sys::datadir::holds_links(&datadir.dir)?;
     Ok(if linked { Kind::Client } else { Kind::Server })
+}
+
+fn rebuild_client(datadir: &Datadir, patterns: &Arc<[PatternSettings]>) -> Result<Exit, Failure> {
+    let database = datadir.database(Kind::Client);
+    let rebuilt = client::rebuild::rebuild(datadir.dir.path(), &database, patterns)?;
+    let made = format!(
+        "{} links, {} of them with a source that no pattern finds now",
+        count(rebuilt.files),
+        count(rebuilt.without_source)
+    );
+    let left_out = rebuilt.left_out.iter();
+    report(
+        &database,
+        &made,
+        left_out.map(|(path, why)| (path.as_slice(), plain(why))),
+    )
 }
 
 fn rebuild_server(datadir: &Datadir) -> Result<Exit, Failure> {
@@ -86,12 +118,17 @@ fn rebuild_server(datadir: &Datadir) -> Result<Exit, Failure> {
         Ok(rebuilt) => rebuilt?,
         Err(panic) => std::panic::resume_unwind(panic),
     };
-    out::print(&report(&database, &rebuilt))?;
-    Ok(if rebuilt.left_out.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Incomplete
-    })
+    let made = format!(
+        "{} files, {} bytes",
+        count(rebuilt.files),
+        count(rebuilt.bytes)
+    );
+    let left_out = rebuilt.left_out.iter();
+    report(
+        &database,
+        &made,
+        left_out.map(|left_out| (left_out.path.as_slice(), left_out.why.to_string())),
+    )
 }
 
 fn standing(datadir: &Datadir, figures: &RebuildProgress) -> Standing {
@@ -104,22 +141,27 @@ fn standing(datadir: &Datadir, figures: &RebuildProgress) -> Standing {
     }
 }
 
-fn report(database: &Path, rebuilt: &Rebuilt) -> String {
-    let mut text = format!(
-        "{}: made from {} files, {} bytes\n",
-        Shown(database.as_os_str().as_encoded_bytes()),
-        count(rebuilt.files),
-        count(rebuilt.bytes)
-    );
-    if !rebuilt.left_out.is_empty() {
+/// Prints what a database was made from, and what has no row in it.
+fn report<'a>(
+    database: &Path,
+    made: &str,
+    left_out: impl Iterator<Item = (&'a [u8], String)>,
+) -> Result<Exit, Failure> {
+    let shown = Shown(database.as_os_str().as_encoded_bytes());
+    let mut text = format!("{shown}: made from {made}\n");
+    let rows: Vec<_> = left_out
+        .map(|(path, why)| vec![Shown(path).to_string(), why])
+        .collect();
+    let exit = if rows.is_empty() {
+        Exit::Done
+    } else {
         text.push('\n');
         text.push_str(&render(
             &[Column::Text("left out"), Column::Text("why")],
-            rebuilt.left_out.iter().map(|left_out| {
-                let path = Shown(&left_out.path).to_string();
-                vec![path, left_out.why.to_string()]
-            }),
+            rows,
         ));
-    }
-    text
+        Exit::Incomplete
+    };
+    out::print(&text)?;
+    Ok(exit)
 }

@@ -1,19 +1,220 @@
 //! `shaftlog sync`: deliver what is there now, end when it is durably confirmed.
+//!
+//! Three ways to say what and whereto, one way to do it: files are found and taken into a
+//! catalogue, every destination gets what it lacks, and the run ends when each has confirmed all
+//! or keeping on is in vain. A crash leaves what a crash of the daemons leaves: the next run goes
+//! on from there.
 
+mod deliver;
+mod embedded;
 mod settings;
 mod summary;
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::MultiProgress;
+use tokio::runtime::Runtime;
+use tracing::Level;
+
+use self::deliver::{Job, Target};
+use self::embedded::Embedded;
+use self::settings::To;
+use self::summary::Summary;
 use super::args::SyncArgs;
+use super::datadir::{Datadir, State, database_failed, quoted};
 use super::exit::{Exit, Failure};
-use super::{load, unavailable};
+use super::logging::{self, Sink};
+use super::progress::Progress;
+use super::{load, out, unavailable};
+use crate::client::catalogue::Catalogue;
+use crate::client::dirty::Dirty;
+use crate::client::http::Connector;
+use crate::client::watch::Watches;
+use crate::config::{ClientSettings, Destination};
+use crate::index::Kind;
+use crate::index::client::ClientIndex;
+use crate::limits::{self, PRIVATE_DIR};
+use crate::sys;
+use crate::sys::dir::Dir;
+use crate::types::Shown;
+
+/// What the server in this process is called in the client's database: the same wherever the
+/// directory is moved to.
+const EMBEDDED_URL: &str = "http://embedded.invalid/";
 
 /// Runs the delivery that `args` ask for.
 pub(super) fn run(args: &SyncArgs) -> Result<Exit, Failure> {
     if args.base.is_some() {
         return Err(unavailable("sync -b"));
     }
-    if let Some(config) = &args.config {
-        load::client(config)?;
+    let progress = Progress::new();
+    let order = Order::read(args)?;
+    start_log(progress.screen(), args.debug)?;
+    let runtime = Runtime::new()?;
+    let summary = runtime.block_on(order.carry_out(args.patience.0, progress));
+    // What still hangs hangs on a destination that was given up.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    let summary = summary?;
+    out::print(&summary.text(args.accept_unverified))?;
+    Ok(summary.exit(args.accept_unverified))
+}
+
+/// Warnings go to stderr, past the bars; what is delivered is the summary's matter.
+fn start_log(screen: Option<MultiProgress>, debug: bool) -> Result<(), Failure> {
+    let least = if debug { Level::DEBUG } else { Level::WARN };
+    let sink = Sink::new(least, move |line| match &screen {
+        Some(screen) => screen.suspend(|| out::note(line)),
+        None => out::note(line),
+    });
+    Ok(logging::start(vec![sink])?)
+}
+
+/// What is to be done, with the datadir that it is done in taken.
+struct Order {
+    settings: ClientSettings,
+    datadir: Datadir,
+    /// The directory to deliver to, as it was written, when it is that.
+    directory: Option<PathBuf>,
+}
+
+impl Order {
+    fn read(args: &SyncArgs) -> Result<Self, Failure> {
+        if let Some(config) = &args.config {
+            let settings = load::client(config)?;
+            let rebuild = format!("-f {}", quoted(config));
+            return Self::with_links(settings, &rebuild);
+        }
+        let Some(to) = &args.to else {
+            return Err(Failure::usage("--pattern needs --to DIR or --to URL"));
+        };
+        match (To::parse(to)?, &args.datadir) {
+            (To::Url(url), Some(datadir)) => {
+                let settings = settings::to_url(&args.pattern, &url, datadir)?;
+                let rebuild = format!("--datadir {}", quoted(datadir));
+                Self::with_links(settings, &rebuild)
+            }
+            (To::Url(_), None) => Err(Failure::usage(
+                "--to URL needs --datadir DIR, for the links and the database, on the \
+                 filesystem of the files",
+            )),
+            (To::Directory(_), Some(_)) => Err(Failure::usage(
+                "--datadir goes with a URL: a directory keeps its own state",
+            )),
+            (To::Directory(directory), None) => {
+                let destination = Destination::parse(EMBEDDED_URL)?;
+                let settings = ClientSettings {
+                    connections: limits::EMBEDDED_CONNECTIONS,
+                    ..settings::client(&args.pattern, destination, directory)?
+                };
+                Self::with_descriptors(settings, to.as_ref())
+            }
+        }
     }
-    Err(unavailable("sync"))
+
+    /// Files are held by links, as the daemon holds them.
+    fn with_links(settings: ClientSettings, rebuild: &str) -> Result<Self, Failure> {
+        let datadir = Datadir::take(&settings.datadir, Kind::Client)?;
+        datadir.refuse_lost(Kind::Client, rebuild)?;
+        Ok(Self {
+            settings,
+            datadir,
+            directory: None,
+        })
+    }
+
+    /// Files are held by descriptors, and delivered to a server in this process.
+    fn with_descriptors(settings: ClientSettings, written: &Path) -> Result<Self, Failure> {
+        refuse_foreign(&settings.datadir)?;
+        let datadir = Datadir::take(&settings.datadir, Kind::Server)?;
+        let rebuild = format!("--datadir {}", quoted(written));
+        datadir.refuse_lost(Kind::Server, &rebuild)?;
+        Ok(Self {
+            settings,
+            datadir,
+            directory: Some(written.to_owned()),
+        })
+    }
+
+    async fn carry_out(self, patience: Duration, progress: Progress) -> Result<Summary, Failure> {
+        let index = self.index()?;
+        let dirty = Arc::new(Dirty::default());
+        let destinations = &self.settings.destinations;
+        let urls: Vec<String> = destinations.iter().map(Destination::to_string).collect();
+        let (catalogue, connector, server) = if self.directory.is_some() {
+            let (server, connector) = Embedded::start(&self.datadir)?;
+            // The server keeps as many open; the other half is for files in work.
+            let most = sys::host::descriptors() / 4;
+            let catalogue = Catalogue::with_descriptors(index, &urls, Arc::clone(&dirty), most)?;
+            (catalogue, connector, Some(server))
+        } else {
+            let watches = Arc::new(Watches::new(Arc::clone(&dirty)));
+            let links = Dir::open(self.datadir.dir.path())?;
+            let catalogue =
+                Catalogue::with_links(links, index, &urls, Arc::clone(&dirty), watches)?;
+            (catalogue, Connector::Tcp, None)
+        };
+        let job = Job {
+            patterns: self.settings.patterns.clone().into(),
+            catalogue: Arc::new(catalogue),
+            dirty,
+            targets: self.targets(&connector),
+            connections: self.settings.connections,
+            patience,
+        };
+        drop(connector);
+        let summary = deliver::run(job, progress).await;
+        if let Some(server) = server {
+            server.end().await;
+        }
+        summary
+    }
+
+    fn index(&self) -> Result<ClientIndex, Failure> {
+        let path = self.datadir.database(Kind::Client);
+        if self.datadir.state(Kind::Client)? != State::Present {
+            ClientIndex::create(&path).map_err(database_failed)?;
+        }
+        ClientIndex::open(&path).map_err(database_failed)
+    }
+
+    fn targets(&self, connector: &Connector) -> Vec<Target> {
+        let target = |destination: &Destination| Target {
+            label: match &self.directory {
+                Some(directory) => Shown(directory.as_os_str().as_encoded_bytes()).to_string(),
+                None => destination.to_string(),
+            },
+            destination: destination.clone(),
+            connector: connector.clone(),
+        };
+        self.settings.destinations.iter().map(target).collect()
+    }
+}
+
+/// Refuses a directory that holds files which are not ours.
+fn refuse_foreign(path: &Path) -> Result<(), Failure> {
+    let entries = match Dir::open(path).and_then(|directory| directory.list(b"")) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            let context = format!("cannot open {}", path.display());
+            return Err(anyhow::Error::new(error).context(context).into());
+        }
+    };
+    let ours = entries
+        .iter()
+        .any(|entry| entry.name == PRIVATE_DIR.as_bytes());
+    match entries
+        .iter()
+        .find(|entry| sys::datadir::is_data(&entry.name))
+    {
+        Some(foreign) if !ours => Err(Failure::usage(format!(
+            "{} holds files that were not delivered there ({}): name an empty directory, or one \
+             that does not exist",
+            path.display(),
+            Shown(&foreign.name)
+        ))),
+        _ => Ok(()),
+    }
 }

@@ -1,9 +1,9 @@
 //! What a sync did: a table for the person, an exit code for the script.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use crate::cli::exit::Exit;
-use crate::cli::table::{Column, count, render};
+use crate::cli::table::{Column, count, plain, render};
 
 /// Rows of trouble that are shown; beyond it they are counted.
 const TROUBLES_SHOWN: usize = 200;
@@ -39,14 +39,23 @@ pub(super) struct Delivery {
 /// One thing that was not delivered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Trouble {
-    /// The file, safe for a terminal; `None` for a whole destination or pattern.
-    pub(super) file: Option<String>,
+    /// What is missing.
+    pub(super) what: What,
     /// The destination; `None` when it concerns all.
     pub(super) destination: Option<String>,
     /// Why, for the person.
     pub(super) reason: String,
     /// Both sides hold different bytes: nobody but a person can tell which are right.
     pub(super) conflict: bool,
+}
+
+/// What is missing somewhere.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum What {
+    /// A file, its name safe for a terminal.
+    File(String),
+    /// So many files, for the same reason.
+    Files(u64),
 }
 
 impl Summary {
@@ -83,6 +92,9 @@ impl Summary {
         if !self.troubles.is_empty() {
             text.push('\n');
             text.push_str(&self.trouble_table());
+        }
+        if self.troubles.is_empty() && self.destinations.iter().all(|it| it.files == 0) {
+            text.push_str("\nNo file matched.\n");
         }
         let unverified = self.destinations.iter().any(|delivery| !delivery.verified);
         if unverified && !accept_unverified {
@@ -136,9 +148,28 @@ impl Delivery {
 }
 
 impl Trouble {
+    /// A file that is missing at `destination`, or everywhere.
+    pub(super) fn file(
+        name: &dyn fmt::Display,
+        destination: Option<&str>,
+        reason: &dyn fmt::Display,
+    ) -> Self {
+        Self {
+            what: What::File(name.to_string()),
+            destination: destination.map(str::to_owned),
+            reason: plain(&reason.to_string()),
+            conflict: false,
+        }
+    }
+
     fn row(&self) -> Vec<String> {
+        let what = match &self.what {
+            What::File(name) => name.clone(),
+            What::Files(1) => "1 file".to_owned(),
+            What::Files(files) => format!("{} files", count(*files)),
+        };
         vec![
-            self.file.clone().unwrap_or_else(|| "all files".to_owned()),
+            what,
             self.destination.clone().unwrap_or_else(|| "all".to_owned()),
             self.reason.clone(),
         ]
@@ -162,7 +193,7 @@ mod tests {
 
     fn trouble(conflict: bool) -> Trouble {
         Trouble {
-            file: Some("/var/log/btmp".to_owned()),
+            what: What::File("/var/log/btmp".to_owned()),
             destination: None,
             reason: "Permission denied".to_owned(),
             conflict,
