@@ -14,10 +14,8 @@ mod exit;
 mod load;
 mod logging;
 mod out;
-#[allow(dead_code, reason = "for the next subcommands")]
 mod progress;
 mod server;
-#[allow(dead_code, reason = "for the next subcommands")]
 mod sync;
 mod table;
 
