@@ -58,10 +58,10 @@ fn rule_1_errors_at_every_system_call_lose_no_acknowledged_byte() {
 }
 
 /// A filesystem of a few MiB of its own, for as long as this lives.
-struct SmallDisk(std::path::PathBuf);
+pub(crate) struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
-    fn mount(at: &Path, options: &str) -> Self {
+    pub(crate) fn mount(at: &Path, options: &str) -> Self {
         fs::create_dir_all(at).expect("a mount point");
         let disk = Self(at.to_owned());
         disk.command("mount", &["-t", "tmpfs", "-o", options, "none"]);

@@ -136,6 +136,13 @@ impl Running {
 
     fn end(self, end: End) {
         match end {
+            // HTTP has counted them; nothing is vouched for on its word alone.
+            End::Complete if self.writer.at() != self.append.range.end() => {
+                self.leave_tail(Answer::malformed(
+                    Problem::Length,
+                    "the body has another length",
+                ));
+            }
             End::Complete if self.base.is_none() => {
                 let shown = self.task.claim.shown();
                 self.task.end(Answer::done(false).about(shown));

@@ -8,8 +8,6 @@
 //!   the tail goes to quarantine;
 //! * from S on: written.
 
-use std::io;
-
 use super::super::core::Core;
 use super::super::files::FileState;
 use super::super::quarantine;
@@ -86,6 +84,11 @@ impl Writer {
     pub(super) fn comparing(range: ByteRange, state: &FileState) -> Self {
         let nothing = PrefixHasher::new();
         Self::new(range.start(), range.end(), nothing, state)
+    }
+
+    /// The end of what was taken.
+    pub(super) fn at(&self) -> Offset {
+        self.at
     }
 
     /// S as it is now.
@@ -216,16 +219,20 @@ impl Writer {
         self.hasher.update(bytes);
         self.at = end;
         self.size = end;
-        self.write_back(open)?;
-        Ok(())
+        self.write_back(core, open)
     }
 
-    fn write_back(&mut self, open: &File) -> io::Result<()> {
+    /// Begins to write back what was written, now and then, and sees that there is room for more:
+    /// one body may be longer than all that was free when it began.
+    fn write_back(&mut self, core: &Core, open: &File) -> Result<(), Refused> {
         if self.at.since(self.written_back) >= WRITEBACK
             && let Some(range) = ByteRange::new(self.written_back, self.at)
         {
             file::start_writeback(open, range)?;
             self.written_back = self.at;
+            if core.policy()?.disk_low {
+                return Err(Trouble::Full.into());
+            }
         }
         Ok(())
     }
