@@ -7,6 +7,7 @@ use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
 use super::core::Core;
+use crate::index::IndexError;
 use crate::index::server::ServerIndex;
 use crate::limits::HISTORY_THINNING;
 use crate::sys::clock;
@@ -14,29 +15,34 @@ use crate::sys::clock;
 /// Does it, for ever. What is under way when this is dropped ends by itself.
 pub(super) async fn run(core: Arc<Core>) {
     if core.index.unclean() {
-        let index = Arc::clone(&core.index);
-        // Its outcome is in the log.
-        let _ = spawn_blocking(move || check(&index)).await;
+        info!("the index was not closed in order: reading all of it");
+        if on_index(&core, ServerIndex::check_rows).await {
+            info!("every row of the index is as it was written");
+        }
     }
     loop {
-        let epoch = core.commits.epoch();
-        let index = Arc::clone(&core.index);
-        let thinned = spawn_blocking(move || index.thin_history(clock::now())).await;
-        match thinned {
-            Ok(Err(failure)) if failure.needs_reopen() => core.commits.reopen(epoch),
-            Ok(Err(failure)) => error!("the history of lengths cannot be thinned: {failure}"),
-            Ok(Ok(_)) | Err(_) => {}
-        }
+        on_index(&core, |index| index.thin_history(clock::now()).map(drop)).await;
         tokio::time::sleep(HISTORY_THINNING).await;
     }
 }
 
-fn check(index: &ServerIndex) {
-    info!("the index was not closed in order: reading all of it");
-    match index.check_rows() {
-        Ok(()) => info!("every row of the index is as it was written"),
-        Err(failure) => {
-            error!("the index is damaged; files without damaged rows are served: {failure}");
+/// Whether `work` succeeded; else it is said why not.
+async fn on_index<W>(core: &Core, work: W) -> bool
+where
+    W: FnOnce(&ServerIndex) -> Result<(), IndexError> + Send + 'static,
+{
+    let epoch = core.commits.epoch();
+    let index = Arc::clone(&core.index);
+    match spawn_blocking(move || work(&index)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(failure)) => {
+            error!("in the background: {failure}; files whose rows are whole are served");
+            if failure.needs_reopen() {
+                core.commits.reopen(epoch);
+            }
+            false
         }
+        // It panicked, which was said where it did.
+        Err(_) => false,
     }
 }
