@@ -159,6 +159,10 @@ pub const HISTORY_THINNING: Duration = Duration::from_secs(3600);
 pub const TOLD_PATHS: usize = 4096;
 /// Changes that are committed together at most.
 pub const COMMIT_GROUP: usize = 1024;
+/// Rows that a server compares with their files at once after its start.
+pub const PASS_ROWS: usize = 256;
+/// Rows that it sorts by age for that, newest first: some 3 MiB. The others come after them.
+pub const PASS_NEWEST: usize = 16 * 1024;
 /// Directories that a server remembers to have made durable.
 pub const DURABLE_DIRS: usize = 4096;
 /// First and largest pause before a failed index is opened again.

@@ -6,6 +6,7 @@
 //!   before it is kept elsewhere.
 //! * [`commit`]: one transaction for as many changes as wait.
 //! * [`recover`]: from row and file to what is known; [`files`]: who may touch a file now.
+//! * [`pass`]: whether the files are as the server before left them.
 //! * [`accept`], [`handler`], [`request`], [`answer`]: HTTP.
 //!
 //! Promised: a 2xx leaves only after the file's bytes and the row that vouches for them are on
@@ -21,6 +22,7 @@ mod decide;
 mod files;
 mod handler;
 mod pace;
+mod pass;
 mod quarantine;
 pub mod rebuild;
 mod recover;
@@ -125,7 +127,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it on `datadir`, whose lock the caller holds. `idle` is how long a connection may
+    /// Starts it on `datadir`, whose lock the caller holds, in a tokio runtime. `idle` is how long a connection may
     /// lie idle.
     pub fn start(
         index: ServerIndex,
@@ -138,11 +140,14 @@ impl Server {
             Committer::start(Arc::clone(&index)).map_err(ServerError::Thread)?;
         // A quarter of the descriptors, as `accept` takes half: the rest is for files in work.
         let open_files = OPEN_FILES.min(host::descriptors() / 4);
-        let core = Core::new(rules, datadir, index, commits, open_files);
+        let core = Arc::new(Core::new(rules, datadir, index, commits, open_files));
+        let ending = watch::Sender::new(false);
+        let pass = pass::run(Arc::clone(&core), ending.subscribe());
+        core.tasks.spawn(pass);
         Ok(Self {
-            core: Arc::new(core),
+            core,
             committing,
-            ending: watch::Sender::new(false),
+            ending,
             idle,
         })
     }

@@ -79,6 +79,7 @@ scripts! {
     row_10_append
     #[ignore = "takes half a minute"]
     stalled
+    stat_pass
     tails
     validate_regex
     wrong_digest
