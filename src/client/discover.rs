@@ -85,42 +85,37 @@ fn tells_of_names(kind: EventKind) -> bool {
 struct Directories {
     /// `None` when there is no queue to be had.
     watcher: Option<notify::RecommendedWatcher>,
-    warned: bool,
 }
 
 impl Directories {
-    fn new(mail: Arc<Mail>) -> Self {
-        let mut directories = Self {
-            watcher: None,
-            warned: false,
-        };
-        match notify::recommended_watcher(move |event| mail.heard(event)) {
-            Ok(watcher) => directories.watcher = Some(watcher),
-            Err(error) => directories.warn(&error),
+    fn new(mail: Arc<Mail>, catalogue: &Catalogue) -> Self {
+        let watcher = notify::recommended_watcher(move |event| mail.heard(event));
+        if let Err(error) = &watcher {
+            exhausted(error, catalogue);
         }
-        directories
+        Self {
+            watcher: watcher.ok(),
+        }
     }
 
-    fn watch(&mut self, path: &Path) {
+    fn watch(&mut self, path: &Path, catalogue: &Catalogue) {
         let Some(watcher) = &mut self.watcher else {
             return;
         };
         if let Err(error) = watcher.watch(path, RecursiveMode::NonRecursive) {
             if matches!(error.kind, notify::ErrorKind::MaxFilesWatch) {
-                self.warn(&error);
+                exhausted(&error, catalogue);
             } else {
                 tracing::debug!(%error, path = %path.display(), "no watch");
             }
         }
     }
+}
 
-    fn warn(&mut self, error: &notify::Error) {
-        if !self.warned {
-            self.warned = true;
-            tracing::warn!(
-                "new files are found by the scan every scan_interval only: {error}; raise fs.inotify.max_user_watches or fs.inotify.max_user_instances"
-            );
-        }
+fn exhausted(error: &notify::Error, catalogue: &Catalogue) {
+    tracing::debug!("{error}");
+    if let Some(watches) = catalogue.watches() {
+        watches.exhausted();
     }
 }
 
@@ -172,7 +167,8 @@ impl Discovery {
     /// Discovery for a daemon: also by notifications, which begin with the first scan.
     pub fn watching(patterns: Arc<[PatternSettings]>, catalogue: Arc<Catalogue>) -> Self {
         let mut discovery = Self::once(patterns, catalogue);
-        discovery.directories = Some(Directories::new(Arc::clone(&discovery.mail)));
+        let mail = Arc::clone(&discovery.mail);
+        discovery.directories = Some(Directories::new(mail, &discovery.catalogue));
         discovery
     }
 
@@ -307,7 +303,7 @@ impl Discovery {
                 && last != Some(way)
             {
                 if let Some(directories) = &mut self.directories {
-                    directories.watch(way);
+                    directories.watch(way, &self.catalogue);
                 }
                 last = Some(way);
             }
@@ -436,7 +432,7 @@ impl<'a> Finder<'a> {
 impl Visitor for Finder<'_> {
     fn directory(&mut self, path: &Path) {
         if let Some(directories) = self.directories {
-            directories.watch(path);
+            directories.watch(path, self.catalogue);
         }
     }
 

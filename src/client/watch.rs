@@ -42,7 +42,8 @@ impl Watches {
         let inotify = match Inotify::new() {
             Ok(inotify) => Some(Arc::new(inotify)),
             Err(error) => {
-                state.warn(&error);
+                tracing::debug!("{error}");
+                state.warn();
                 None
             }
         };
@@ -77,11 +78,16 @@ impl Watches {
                 }
                 state.watches.insert(id, watch);
             }
-            Err(error @ WatchError::Exhausted) => state.warn(&error),
+            Err(WatchError::Exhausted) => state.warn(),
             Err(WatchError::Io(error)) => {
                 tracing::debug!(%error, path = %path.display(), "no watch");
             }
         }
+    }
+
+    /// Says, once for files and directories alike, that there are no more watches to be had.
+    pub(super) fn exhausted(&self) {
+        self.state().warn();
     }
 
     /// Ends the watch of a file.
@@ -189,11 +195,11 @@ fn look(catalogue: &Catalogue, waiting: &mut Vec<FileId>, most: usize) {
 }
 
 impl State {
-    fn warn(&mut self, error: &WatchError) {
+    fn warn(&mut self) {
         if !self.warned {
             self.warned = true;
             tracing::warn!(
-                "{error}; files without one are looked at every periodic_trigger_interval"
+                "no more inotify watches to be had: new files are found by the scan every scan_interval, writes by a look every periodic_trigger_interval; raise fs.inotify.max_user_watches or fs.inotify.max_user_instances"
             );
         }
     }

@@ -232,6 +232,14 @@ impl Catalogue {
         matches!(self.holding, Holding::Links(..))
     }
 
+    /// The watches of the files that are held by links.
+    pub(super) fn watches(&self) -> Option<&Watches> {
+        match &self.holding {
+            Holding::Links(_, watches) => Some(watches),
+            Holding::Open { .. } => None,
+        }
+    }
+
     /// The device of the datadir that holds the links.
     pub fn device(&self) -> Option<u64> {
         match &self.holding {
