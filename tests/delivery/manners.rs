@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::common::{Client, Server, deliver, free_port, wait_until};
+use crate::common::{Client, Daemon, Server, deliver, free_port, shaftlog, wait_until};
 
 #[test]
 fn both_end_soon_after_sigterm_and_lose_nothing() {
@@ -43,25 +43,29 @@ fn sighup_reopens_the_log_files() {
     let home = TempDir::new().unwrap();
     let logs = home.path().join("logs");
     fs::create_dir(&logs).unwrap();
-    let mut server = Server::start(&home.path().join("server"), "status_interval: 100\n");
-    let config = deliver(&[("logs", &logs.join("*"))], &[&server.url()]);
+    let server = home.path().join("server.yaml");
+    let text = format!(
+        "datadir: {0}/server\nlogfile: {0}/server.log\nstatus_interval: 100\n\
+         bind_address: 127.0.0.1\nlisten_port: {1}\n",
+        home.path().display(),
+        free_port()
+    );
+    fs::write(&server, text).unwrap();
+    let url = format!("http://127.0.0.1:{}/", free_port());
+    let config = deliver(&[("logs", &logs.join("*"))], &[&url]);
     let config = format!("status_interval: 100\n{config}");
-    let mut client = Client::start(&home.path().join("client"), &config);
-    for name in ["server", "client"] {
+    let client = Client::configure(&home.path().join("client"), &config);
+    for (name, config) in [("server", server), ("client", client.config())] {
+        let mut command = shaftlog();
+        command.args([name, "--config"]).arg(config);
+        let mut daemon = Daemon::spawn(command, &home.path().join(name).with_extension("out"));
         let log = home.path().join(name).with_extension("log");
-        wait_until("the log has lines", || {
-            fs::metadata(&log).is_ok_and(|file| file.len() > 0)
-        });
-        fs::rename(&log, home.path().join(name).with_extension("log.1")).unwrap();
-        let process = if name == "server" {
-            server.process()
-        } else {
-            client.process()
-        };
-        process.signal(Signal::HUP);
-        wait_until("it goes on in a new file", || {
-            fs::metadata(&log).is_ok_and(|file| file.len() > 0)
-        });
+        let has_lines = || fs::metadata(&log).is_ok_and(|file| file.len() > 0);
+        wait_until("the log has lines", has_lines);
+        fs::rename(&log, log.with_extension("log.1")).unwrap();
+        daemon.signal(Signal::HUP);
+        wait_until("it goes on in a new file", has_lines);
+        assert_eq!(daemon.output(), "", "nothing is printed besides");
     }
 }
 

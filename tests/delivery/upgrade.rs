@@ -32,7 +32,7 @@ fn both_daemons_go_on_where_the_original_stopped() {
     fs::write(&config, text + "listen_port: 1\nbind_address: 127.0.0.1\n").unwrap();
     let config = config.to_str().unwrap();
     let refused = run(["server", "-f", config]);
-    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+    assert_eq!(refused.status.code(), Some(3), "{}", said(&refused));
     assert!(
         said(&refused).contains("shaftlog db rebuild"),
         "{}",
@@ -59,7 +59,7 @@ fn both_daemons_go_on_where_the_original_stopped() {
     let mut client = Client::start(&client_dir, &extra);
     let ended = wait_for("the client refuses", || client.process().ended());
     let output = client.process().output();
-    assert_eq!(ended.code(), Some(1), "{output}");
+    assert_eq!(ended.code(), Some(3), "{output}");
     assert!(output.contains("shaftlog db rebuild"), "{output}");
     let rebuilt = run(["db", "rebuild", "-f", client.config().to_str().unwrap()]);
     assert!(rebuilt.status.success(), "{}", said(&rebuilt));
