@@ -244,6 +244,7 @@ fn a_file_that_cannot_be_read_is_a_row_of_the_summary() {
     let row = text.lines().find(|line| line.contains("secret.log"));
     let row = row.unwrap_or_else(|| panic!("no row in:\n{text}"));
     assert!(row.contains("Permission denied"), "{row}");
+    assert!(output.stderr.is_empty(), "said twice: {}", said(&output));
     assert_eq!(fs::read(place.copy("open.log")).unwrap(), b"open\n");
     assert!(!place.copy("secret.log").exists());
 }

@@ -421,7 +421,9 @@ impl<'a> Finder<'a> {
         } else {
             count.failed += 1;
             let said = [&self.before, &*self.failures].map(|known| known.get(path));
-            if !said.contains(&Some(&error)) {
+            // A run that ends has them in its summary.
+            let for_the_log = self.directories.is_some();
+            if for_the_log && !said.contains(&Some(&error)) {
                 tracing::warn!("{}: not delivered: {error}", Shown(path));
             }
         }

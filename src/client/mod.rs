@@ -19,4 +19,4 @@ pub mod supervisor;
 pub mod walk;
 pub mod watch;
 
-pub use supervisor::{RunError, run};
+pub use supervisor::{RunError, run, warn_once};

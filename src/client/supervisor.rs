@@ -272,7 +272,8 @@ async fn say_status(
 }
 
 /// What a person should hear once.
-fn warn_once(settings: &ClientSettings) {
+/// Says what a person should know before this client delivers or links anything.
+pub fn warn_once(settings: &ClientSettings) {
     for destination in settings.destinations.iter().filter(|it| !it.is_loopback()) {
         tracing::warn!(
             "{destination}: plain HTTP: anybody on the way can read and change the logs"

@@ -28,6 +28,7 @@ use super::exit::{Exit, Failure};
 use super::logging::{self, Sink};
 use super::progress::Progress;
 use super::{load, out, unavailable};
+use crate::client;
 use crate::client::catalogue::Catalogue;
 use crate::client::dirty::Dirty;
 use crate::client::http::Connector;
@@ -149,6 +150,7 @@ impl Order {
             let catalogue = Catalogue::with_descriptors(index, &urls, Arc::clone(&dirty), most)?;
             (catalogue, connector, Some(server))
         } else {
+            client::warn_once(&self.settings);
             let watches = Arc::new(Watches::new(Arc::clone(&dirty)));
             let links = Dir::open(self.datadir.dir.path())?;
             let catalogue =
