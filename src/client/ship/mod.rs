@@ -137,6 +137,7 @@ impl Ship {
         let known = state.session.met() || state.session.row().verified;
         let errors = state.schedule.errors();
         let waiting = state.schedule.pending();
+        let (files, bytes) = state.expected.count();
         Status {
             url: self.shared.url.to_string(),
             connected,
@@ -146,10 +147,7 @@ impl Ship {
             sweeping: state.session.row().sweep_pending,
             files_behind: waiting.count(),
             bytes_sent: self.shared.sent(),
-            expected: Left {
-                files: state.expected.left.len(),
-                bytes: state.expected.bytes,
-            },
+            expected: Left { files, bytes },
             last_progress: state.last_progress,
             errors: errors
                 .iter()
@@ -184,9 +182,7 @@ impl Ship {
             .collect();
         let mut state = self.shared.state();
         for (id, (size, had)) in rows {
-            if state.expected.left.insert(id, (size, had)).is_none() {
-                state.expected.bytes += size.since(had);
-            }
+            state.expected.add(id, size, had);
             state.schedule.mark(id);
         }
         drop(state);
@@ -214,9 +210,9 @@ impl Ship {
         let rows: Vec<_> = {
             let state = self.shared.state();
             let errors = state.schedule.errors();
-            let left = state.expected.left.iter();
-            let left = left.map(|(id, (_, had))| (*id, *had, errors.get(id).cloned()));
-            let closed = state.expected.closed.iter();
+            let left = state.expected.left();
+            let left = left.map(|(id, had)| (id, had, errors.get(&id).cloned()));
+            let closed = state.expected.closed().iter();
             left.chain(closed.map(|id| (*id, Offset::ZERO, None)))
                 .collect()
         };

@@ -180,7 +180,7 @@ impl Schedule {
         let meanwhile = self.running.remove(&job.id);
         let meanwhile = meanwhile.unwrap_or(Meanwhile::Nothing);
         self.long_running -= usize::from(job.long);
-        let failed = matches!(ended, Ended::Failed(..));
+        let looked_at = matches!(ended, Ended::Done | Ended::More { .. } | Ended::Failed(..));
         let done = ended == Ended::Done;
         match ended {
             Ended::Done => {
@@ -204,7 +204,7 @@ impl Schedule {
             self.ask(job.id);
         }
         Settled {
-            asked: (done || failed) && job.unsure && meanwhile != Meanwhile::Ask,
+            asked: looked_at && job.unsure && meanwhile != Meanwhile::Ask,
             done: done && meanwhile == Meanwhile::Nothing,
         }
     }
@@ -320,6 +320,20 @@ mod tests {
         let settled = schedule.end(job, Ended::Done);
         assert!(settled.asked && settled.done);
         assert!(schedule.is_settled());
+    }
+
+    #[test]
+    fn a_file_with_more_to_go_has_been_asked_about() {
+        let mut schedule = Schedule::new(4);
+        let now = Instant::now();
+        schedule.ask(FileId(1));
+        let job = schedule.take(now).unwrap();
+        // Passed on untried it is still to be asked about.
+        assert!(!schedule.end(job, Ended::Untried { long: true }).asked);
+        let job = schedule.take(now).unwrap();
+        assert!(job.unsure && job.long);
+        assert!(schedule.end(job, Ended::More { long: true }).asked);
+        assert!(!schedule.take(now).unwrap().unsure);
     }
 
     #[test]

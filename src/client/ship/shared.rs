@@ -90,32 +90,69 @@ pub(super) struct State {
 #[derive(Debug, Default)]
 pub(super) struct Expected {
     /// File to the length it has to reach and the length it has.
-    pub(super) left: HashMap<FileId, (Offset, Offset)>,
-    /// Bytes that these lack.
-    pub(super) bytes: u64,
+    files: HashMap<FileId, (Offset, Offset)>,
+    /// Those that have not arrived.
+    left: HashSet<FileId>,
+    /// Bytes that they lack.
+    bytes: u64,
     /// Files whose generation was closed meanwhile.
-    pub(super) closed: Vec<FileId>,
+    closed: Vec<FileId>,
 }
 
 impl Expected {
+    /// Waits for a file to reach a length.
+    pub(super) fn add(&mut self, id: FileId, wanted: Offset, had: Offset) {
+        self.forget(id);
+        self.files.insert(id, (wanted, had));
+        self.left.insert(id);
+        self.bytes += wanted.since(had);
+    }
+
+    /// The file has this length now, which may be less than it was.
     fn reached(&mut self, id: FileId, length: Offset) {
-        let Some((wanted, had)) = self.left.get_mut(&id) else {
+        let Some((wanted, had)) = self.files.get_mut(&id) else {
             return;
         };
-        let before = wanted.since(*had);
+        if self.left.contains(&id) {
+            self.bytes -= wanted.since(*had);
+        }
         *had = length;
-        self.bytes = self.bytes - before + wanted.since(length);
-        if length >= *wanted {
+        if length < *wanted {
+            self.bytes += wanted.since(length);
+            self.left.insert(id);
+        } else {
             self.left.remove(&id);
         }
     }
 
-    pub(super) fn remove(&mut self, id: FileId) -> bool {
-        let gone = self.left.remove(&id);
-        if let Some((wanted, had)) = gone {
-            self.bytes -= wanted.since(had);
+    /// Nothing is left to do with it.
+    fn arrived(&mut self, id: FileId) {
+        if self.left.remove(&id)
+            && let Some((wanted, had)) = self.files.get(&id)
+        {
+            self.bytes -= wanted.since(*had);
         }
-        gone.is_some()
+    }
+
+    fn forget(&mut self, id: FileId) -> bool {
+        self.arrived(id);
+        self.files.remove(&id).is_some()
+    }
+
+    /// Files that have not arrived, with the length they have.
+    pub(super) fn left(&self) -> impl Iterator<Item = (FileId, Offset)> {
+        let had = |id: &FileId| self.files.get(id).map_or(Offset::ZERO, |(_, had)| *had);
+        self.left.iter().map(move |id| (*id, had(id)))
+    }
+
+    /// Number of files and bytes that have not arrived.
+    pub(super) fn count(&self) -> (usize, u64) {
+        (self.left.len(), self.bytes)
+    }
+
+    /// Files whose generation was closed meanwhile.
+    pub(super) fn closed(&self) -> &[FileId] {
+        &self.closed
     }
 }
 
@@ -270,7 +307,7 @@ impl Shared {
             self.seen(&mut state, job.id);
         }
         if settled.done {
-            state.expected.remove(job.id);
+            state.expected.arrived(job.id);
         }
         if state.is_delivered() {
             self.delivered.notify_waiters();
@@ -293,7 +330,7 @@ impl Shared {
         state.asked.remove(&id);
         state.cursors.remove(&id);
         state.schedule.forget(id);
-        if state.expected.remove(id) {
+        if state.expected.forget(id) {
             state.expected.closed.push(id);
         }
         self.seen(&mut state, id);
@@ -545,6 +582,13 @@ impl Shared {
     pub(super) fn is_open(&self) -> bool {
         self.state().gate == Gate::Open
     }
+
+    /// Whether a connection led to the run that answers now may be used for a request.
+    pub(super) fn serves(&self, boot: Option<BootId>, trust: Trust) -> bool {
+        let state = self.state();
+        let session = &state.session;
+        session.stopped().is_none() && session.row().boot == boot && session.trust() == trust
+    }
 }
 
 impl State {
@@ -567,7 +611,7 @@ impl State {
         self.session.met()
             && !self.session.row().sweep_pending
             && self.expected.left.len() <= errors.len()
-            && self.expected.left.keys().all(|id| errors.contains_key(id))
+            && self.expected.left.iter().all(|id| errors.contains_key(id))
     }
 }
 
@@ -594,4 +638,42 @@ fn backoff(failures: u32) -> Duration {
     // Without randomness the whole bound does.
     let random = host::random_bytes::<4>().map_or(u32::MAX, u32::from_be_bytes);
     bound.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offset(bytes: u64) -> Offset {
+        Offset::new(bytes).unwrap()
+    }
+
+    #[test]
+    fn what_arrived_and_was_lost_again_is_expected_again() {
+        let mut expected = Expected::default();
+        expected.add(FileId(1), offset(100), offset(40));
+        expected.add(FileId(2), offset(10), offset(0));
+        assert_eq!(expected.count(), (2, 70));
+        expected.reached(FileId(1), offset(90));
+        assert_eq!(expected.count(), (2, 20));
+        expected.reached(FileId(1), offset(120));
+        assert_eq!(expected.count(), (1, 10));
+        expected.reached(FileId(1), offset(30));
+        assert_eq!(expected.count(), (2, 80));
+        expected.add(FileId(1), offset(100), offset(30));
+        assert_eq!(expected.count(), (2, 80));
+        assert!(expected.forget(FileId(1)));
+        expected.arrived(FileId(2));
+        assert_eq!(expected.count(), (0, 0));
+        assert!(!expected.forget(FileId(3)));
+    }
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_the_first_is_none() {
+        assert_eq!(backoff(0), Duration::ZERO);
+        for failures in 1..200 {
+            let bound = BACKOFF_START.saturating_mul(1 << (failures - 1).min(16));
+            assert!(backoff(failures) <= bound.min(BACKOFF_MAX), "{failures}");
+        }
+    }
 }

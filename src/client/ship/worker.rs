@@ -42,6 +42,8 @@ struct Connection {
     trust: Trust,
     beat: Instant,
     used: Instant,
+    /// It has answered to more than a heartbeat.
+    proven: bool,
 }
 
 /// Why a request has no answer that could be used.
@@ -159,6 +161,7 @@ impl Worker {
             trust: Trust::Unverified,
             beat: now,
             used: now,
+            proven: false,
         };
         self.connection = Some(open.beaten(&self.shared));
         Ok(())
@@ -335,14 +338,15 @@ impl Worker {
         visit.keep_ahead(ahead.finish(answer.is_ok()).await);
         let reply = match answer {
             Ok(reply) => reply,
-            Err(stale) => {
+            Err(Lost::Unsent) => return Some(Ended::Untried { long: job.long }),
+            Err(lost) => {
                 visit.course.lost(&asked, setting.trust);
                 if let Asked::Append { range, .. } = asked {
                     self.shared.cut(range.len());
                 }
-                let until = match stale {
-                    Lost::Stale => clock::monotonic(),
+                let until = match lost {
                     Lost::Failed => self.shared.put_off(job.id),
+                    Lost::Stale | Lost::Unsent => clock::monotonic(),
                 };
                 return Some(Ended::Later(until));
             }
@@ -405,17 +409,11 @@ impl Worker {
         question: Question,
     ) -> Result<Reply, Lost> {
         let trust = setting.trust;
-        let Some(mut open) = self.connection.take().filter(|open| open.trust == trust) else {
-            return Err(Lost::Stale);
+        let serves =
+            |open: &Connection| self.shared.serves(open.boot, trust) && open.trust == trust;
+        let Some(mut open) = self.connection.take().filter(serves) else {
+            return Err(Lost::Unsent);
         };
-        if !self.shared.is_open() {
-            self.connection = Some(open);
-            return Err(Lost::Stale);
-        }
-        if open.boot != self.shared.state().session.row().boot {
-            // Another connection has met a newer run.
-            return Err(Lost::Stale);
-        }
         let idle = clock::monotonic().duration_since(open.used);
         let mut target = self.shared.target.target(&visit.tracked.name);
         let method = match question.asked {
@@ -432,6 +430,7 @@ impl Worker {
             Ok(reply) => match self.shared.note(open.boot, &reply) {
                 Ok(()) => {
                     open.used = clock::monotonic();
+                    open.proven = true;
                     self.connection = Some(open);
                     return Ok(reply);
                 }
@@ -439,13 +438,10 @@ impl Worker {
             },
             Err(error) => NoAnswer::from(error),
         };
-        let stale = match &result {
-            NoAnswer::Line(LineError::Closed) => true,
-            NoAnswer::Line(_) => idle >= STALE,
-            NoAnswer::Fault(_) => false,
-        };
-        if stale {
-            return Err(Lost::Stale);
+        match &result {
+            NoAnswer::Line(LineError::Closed) if open.proven => return Err(Lost::Unsent),
+            NoAnswer::Line(_) if idle >= STALE => return Err(Lost::Stale),
+            _ => {}
         }
         self.failed(false, &result).await;
         Err(Lost::Failed)
@@ -458,8 +454,11 @@ fn in_error(error: FileError) -> Ended {
 
 /// Why there is no answer.
 enum Lost {
-    /// For a reason that says nothing of the destination: try again at once.
+    /// Nothing was sent: the connection is of no use any more.
+    Unsent,
+    /// It may have been served; the destination may have closed an idle connection, as it may.
     Stale,
+    /// The destination failed.
     Failed,
 }
 
