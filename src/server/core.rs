@@ -12,10 +12,11 @@ use tokio::task::JoinSet;
 use super::commit::Committer;
 use super::decide::Policy;
 use super::files::Files;
+use super::ways::Ways;
 use crate::index::server::ServerIndex;
-use crate::limits::{BODY_BUDGET, BODY_SEATS, DURABLE_DIRS, LONG_HASHES, TOLD_PATHS};
+use crate::limits::{BODY_BUDGET, BODY_SEATS, LONG_HASHES, TOLD_PATHS};
 use crate::sys::dir::Dir;
-use crate::types::{Inode, WirePath};
+use crate::types::WirePath;
 use crate::wire::Stamp;
 
 /// What the operator decided.
@@ -32,11 +33,11 @@ pub struct Rules {
 /// What all requests of one server share.
 pub(crate) struct Core {
     pub(crate) rules: Rules,
-    pub(crate) dir: Dir,
+    pub(crate) dir: Arc<Dir>,
     pub(crate) index: Arc<ServerIndex>,
     pub(crate) commits: Committer,
     pub(crate) files: Files,
-    pub(crate) durable: DurableDirs,
+    pub(crate) ways: Ways,
     pub(crate) told: Told,
     /// Bytes received and not yet written.
     pub(crate) budget: Arc<Semaphore>,
@@ -53,9 +54,10 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(
         rules: Rules,
-        dir: Dir,
+        dir: Arc<Dir>,
         index: Arc<ServerIndex>,
         commits: Committer,
+        ways: Ways,
         open_files: usize,
     ) -> Self {
         Self {
@@ -64,7 +66,7 @@ impl Core {
             index,
             commits,
             files: Files::new(open_files),
-            durable: DurableDirs::default(),
+            ways,
             told: Told::default(),
             budget: Arc::new(Semaphore::new(BODY_BUDGET)),
             seats: Semaphore::new(BODY_SEATS),
@@ -94,48 +96,6 @@ impl Core {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
-    }
-}
-
-/// Directories whose way from the datadir this process has made durable.
-#[derive(Debug, Default)]
-pub(crate) struct DurableDirs {
-    known: Mutex<HashMap<Vec<u8>, Inode>>,
-}
-
-impl DurableDirs {
-    /// Makes the way to `path` durable, whoever made it: fsyncs its directory, and each directory
-    /// above that has not been fsynced since the one below it was made.
-    pub(crate) fn sync_way(&self, dir: &Dir, path: &WirePath) -> io::Result<()> {
-        let relative = path.as_bytes();
-        let slashes = relative.iter().enumerate().filter(|(_, b)| **b == b'/');
-        let mut above: &[u8] = b"";
-        for (end, _) in slashes {
-            let below = &relative[..end];
-            // The name of a directory is durable once the one that holds it is synced.
-            let inode = dir.stat(below)?.map(|stat| stat.inode);
-            if inode.is_none() || self.known(below) != inode {
-                dir.sync_dir(above)?;
-                self.learn(below, inode);
-            }
-            above = below;
-        }
-        dir.sync_dir(above)
-    }
-
-    fn known(&self, relative: &[u8]) -> Option<Inode> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(relative).copied()
-    }
-
-    fn learn(&self, relative: &[u8], inode: Option<Inode>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= DURABLE_DIRS {
-            known.clear();
-        }
-        if let Some(inode) = inode {
-            known.insert(relative.to_vec(), inode);
-        }
     }
 }
 
@@ -212,25 +172,6 @@ pub(crate) struct Traffic {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_way_is_durable_until_a_directory_on_it_is_another() {
-        let scratch = tempfile::tempdir().unwrap();
-        let dir = Dir::open(scratch.path()).unwrap();
-        let path = WirePath::decode("/a/b/f").unwrap();
-        dir.create_parents(path.as_bytes(), 0o750).unwrap();
-        let durable = DurableDirs::default();
-        durable.sync_way(&dir, &path).unwrap();
-        let inode = |relative: &[u8]| dir.stat(relative).unwrap().map(|stat| stat.inode);
-        assert_eq!(durable.known(b"a"), inode(b"a"));
-        assert_eq!(durable.known(b"a/b"), inode(b"a/b"));
-
-        dir.rename_noreplace(b"a/b", b"a/c").unwrap();
-        dir.create_parents(path.as_bytes(), 0o750).unwrap();
-        assert_ne!(durable.known(b"a/b"), inode(b"a/b"));
-        durable.sync_way(&dir, &path).unwrap();
-        assert_eq!(durable.known(b"a/b"), inode(b"a/b"));
-    }
 
     #[tokio::test]
     async fn tasks_that_others_begin_are_waited_for_too() {

@@ -31,6 +31,7 @@ mod request;
 mod status;
 mod upkeep;
 mod vouch;
+mod ways;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -48,6 +49,7 @@ use self::accept::Serving;
 use self::commit::Committer;
 use self::core::Core;
 pub use self::core::Rules;
+use self::ways::Ways;
 use crate::config::{ServerSettings, Unconditional};
 use crate::index::server::ServerIndex;
 use crate::limits::{IDLE_TIMEOUT, OPEN_FILES};
@@ -66,7 +68,7 @@ pub enum ServerError {
         source: io::Error,
     },
     /// No thread could be started.
-    #[error("cannot start the committing thread: {0}")]
+    #[error("cannot start a thread: {0}")]
     Thread(io::Error),
 }
 
@@ -121,14 +123,14 @@ fn warn_of_plain_http(address: IpAddr) {
 /// A running server without a listener: serves whatever streams it is given.
 pub struct Server {
     core: Arc<Core>,
-    committing: JoinHandle<()>,
+    threads: [JoinHandle<()>; 2],
     ending: watch::Sender<bool>,
     idle: Duration,
 }
 
 impl Server {
-    /// Starts it on `datadir`, whose lock the caller holds, in a tokio runtime. `idle` is how long a connection may
-    /// lie idle.
+    /// Starts it on `datadir`, whose lock the caller holds, in a tokio runtime. `idle` is how long
+    /// a connection may lie idle.
     pub fn start(
         index: ServerIndex,
         datadir: Dir,
@@ -140,13 +142,16 @@ impl Server {
             Committer::start(Arc::clone(&index)).map_err(ServerError::Thread)?;
         // A quarter of the descriptors, as `accept` takes half: the rest is for files in work.
         let open_files = OPEN_FILES.min(host::descriptors() / 4);
-        let core = Arc::new(Core::new(rules, datadir, index, commits, open_files));
+        let datadir = Arc::new(datadir);
+        let (ways, syncing) = Ways::start(Arc::clone(&datadir)).map_err(ServerError::Thread)?;
+        let core = Core::new(rules, datadir, index, commits, ways, open_files);
+        let core = Arc::new(core);
         let ending = watch::Sender::new(false);
         let pass = pass::run(Arc::clone(&core), ending.subscribe());
         core.tasks.spawn(pass);
         Ok(Self {
             core,
-            committing,
+            threads: [committing, syncing],
             ending,
             idle,
         })
@@ -196,9 +201,10 @@ impl Server {
         connections.await;
         self.core.tasks.finish().await;
         drop(self.core);
-        // Ends when the last holder of the core is gone, which hashing threads may be for a
+        // They end when the last holder of the core is gone, which hashing threads may be for a
         // moment; all that is to be committed is.
-        let _ = tokio::task::spawn_blocking(|| self.committing.join()).await;
+        let join = || self.threads.map(JoinHandle::join);
+        let _ = tokio::task::spawn_blocking(join).await;
         info!("ended, everything acknowledged is on disk");
     }
 }

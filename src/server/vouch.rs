@@ -1,5 +1,5 @@
-//! The way by which a length becomes vouched, whoever asked for it: fdatasync of the file, a look
-//! at the path, fsync of the directories on the way to a new file, commit, answer.
+//! The way by which a length becomes vouched, whoever asked for it: fdatasync of the file and, when
+//! it is new, fsync of the directories on the way to it; a look at the path; commit; answer.
 //!
 //! What a crash leaves: before the commit, bytes behind L that are a tail to whoever comes next;
 //! after it, all of it. An error of the fdatasync is never retried, since the next one would
@@ -106,7 +106,13 @@ fn make_durable(
     let Some(open) = &state.file else {
         return Err(Trouble::Busy("the file is gone"));
     };
+    // Directories meanwhile: neither sync waits for the other.
+    let is_new = state.row.is_none() || vouching.creates;
+    let way = is_new.then(|| core.ways.sync(path));
     recover::sync(core, path, state.epoch, open)?;
+    if let Some(way) = way {
+        way.wait()?;
+    }
     let ours = file::stat(open)?;
     let stat = recover::regular(core, path)?
         .filter(|stat| stat.inode == ours.inode && stat.links > 0 && stat.size == vouching.size);
@@ -114,9 +120,6 @@ fn make_durable(
         warn!("{path} was moved, replaced or changed while it was written: not acknowledged");
         return Err(Trouble::Busy("the file was moved or changed meanwhile"));
     };
-    if state.row.is_none() || vouching.creates {
-        core.durable.sync_way(&core.dir, path)?;
-    }
     Ok(stat)
 }
 

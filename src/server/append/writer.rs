@@ -8,6 +8,8 @@
 //!   the tail goes to quarantine;
 //! * from S on: written.
 
+use std::io;
+
 use super::super::core::Core;
 use super::super::files::FileState;
 use super::super::quarantine;
@@ -268,9 +270,13 @@ impl Writer {
 
 /// Makes the file that a path names, and the directories on the way.
 pub(crate) fn make_file(core: &Core, path: &WirePath) -> Result<File, Trouble> {
-    let make = || {
-        core.dir.create_parents(path.as_bytes(), DIR_MODE)?;
-        core.dir.create_file(path.as_bytes(), FILE_MODE)
+    let create = || core.dir.create_file(path.as_bytes(), FILE_MODE);
+    let make = || match create() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            core.dir.create_parents(path.as_bytes(), DIR_MODE)?;
+            create()
+        }
+        made => made,
     };
     Ok(recover::with_descriptors(core, make)?)
 }
