@@ -229,9 +229,9 @@ fn power_cuts_of_the_client_need_no_operator() {
     keep_lives(&logs, &lives.join("end"));
     assert!(
         shrunk > 0,
-        "no cut took anything from a log: the load is too light"
+        "no cut took a delivered byte from a log: the load is too light"
     );
-    eprintln!("{cuts} cuts, {shrunk} logs came back shorter or not at all");
+    eprintln!("{cuts} cuts, {shrunk} times a log came back shorter than its copy");
 
     let copies = server.datadir.join("logs");
     wait_within(SETTLE, "every log has its copy", || {
