@@ -7,6 +7,7 @@
 
 mod deliver;
 mod embedded;
+mod follow;
 mod settings;
 mod summary;
 
