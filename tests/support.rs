@@ -61,7 +61,9 @@ fn waiting_ends_with_the_condition_or_at_the_deadline() {
 fn a_daemon_is_signalled_and_its_output_kept() {
     let home = tempfile::tempdir().expect("a directory");
     let output = home.path().join("out");
-    let script = "trap 'echo ended; exit 7' TERM; echo up; read -r x <> <(:)";
+    // The pause ends by itself: a signal that comes just before a read would not end that one.
+    let script = "trap 'echo ended; exit 7' TERM; echo up; \
+        while :; do read -r -t 0.1 x <> <(:); done";
     let start = || {
         let mut bash = Command::new("bash");
         bash.args(["-c", script]);
