@@ -10,6 +10,9 @@
 //! the destination's row is stored before what depends on it ([`session`]).
 
 mod cursor;
+mod expected;
+mod pace;
+mod piece;
 mod schedule;
 mod session;
 mod shared;

@@ -2,7 +2,7 @@
 //! to be, whether it can be reached. Every change is made here, under one lock that is never held
 //! across anything that waits; one log line for each change of state, none for a retry.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::cursor::Cursor;
+use super::expected::Expected;
+use super::pace::{backoff, piece_after, piece_after_cut};
 use super::schedule::{Ended, Job, Schedule};
 use super::session::{Met, Refused, Session};
 use super::visit::{Certainty, Setting};
@@ -20,11 +22,8 @@ use crate::client::plan::{FileError, StopReason, Trust};
 use crate::config;
 use crate::index::IndexError;
 use crate::index::client::{Destination, DestinationId};
-use crate::limits::{
-    BACKOFF_MAX, BACKOFF_START, CURSORS, PIECE_MAX, PIECE_MIN, PIECE_START, PIECE_TIME,
-    STOPPED_RETRY,
-};
-use crate::sys::{clock, host};
+use crate::limits::{CURSORS, PIECE_START, STOPPED_RETRY};
+use crate::sys::clock;
 use crate::types::{BootId, FileId, Inode, Offset};
 use crate::wire::Seen;
 
@@ -79,81 +78,13 @@ pub(super) struct State {
     /// Files that an unverified destination was asked about in this run.
     asked: HashSet<FileId>,
     cursors: HashMap<FileId, (u64, Cursor)>,
+    /// The same files, the one unused for longest first.
+    cursors_by_use: BTreeMap<u64, FileId>,
     cursor_clock: u64,
     /// Inodes of which a generation was closed on this destination's word.
     closed: HashMap<Inode, Instant>,
     /// The file whose loss stopped the destination.
     pub(super) culprit: Option<FileId>,
-}
-
-/// What `sync` waits for.
-#[derive(Debug, Default)]
-pub(super) struct Expected {
-    /// File to the length it has to reach and the length it has.
-    files: HashMap<FileId, (Offset, Offset)>,
-    /// Those that have not arrived.
-    left: HashSet<FileId>,
-    /// Bytes that they lack.
-    bytes: u64,
-    /// Files whose generation was closed meanwhile.
-    closed: Vec<FileId>,
-}
-
-impl Expected {
-    /// Waits for a file to reach a length.
-    pub(super) fn add(&mut self, id: FileId, wanted: Offset, had: Offset) {
-        self.forget(id);
-        self.files.insert(id, (wanted, had));
-        self.left.insert(id);
-        self.bytes += wanted.since(had);
-    }
-
-    /// The file has this length now, which may be less than it was.
-    fn reached(&mut self, id: FileId, length: Offset) {
-        let Some((wanted, had)) = self.files.get_mut(&id) else {
-            return;
-        };
-        if self.left.contains(&id) {
-            self.bytes -= wanted.since(*had);
-        }
-        *had = length;
-        if length < *wanted {
-            self.bytes += wanted.since(length);
-            self.left.insert(id);
-        } else {
-            self.left.remove(&id);
-        }
-    }
-
-    /// Nothing is left to do with it.
-    fn arrived(&mut self, id: FileId) {
-        if self.left.remove(&id)
-            && let Some((wanted, had)) = self.files.get(&id)
-        {
-            self.bytes -= wanted.since(*had);
-        }
-    }
-
-    fn forget(&mut self, id: FileId) -> bool {
-        self.arrived(id);
-        self.files.remove(&id).is_some()
-    }
-
-    /// Files that have not arrived, with the length they have.
-    pub(super) fn left(&self) -> impl Iterator<Item = (FileId, Offset)> {
-        let had = |id: &FileId| self.files.get(id).map_or(Offset::ZERO, |(_, had)| *had);
-        self.left.iter().map(move |id| (*id, had(id)))
-    }
-
-    /// Number of files and bytes that have not arrived.
-    pub(super) fn count(&self) -> (usize, u64) {
-        (self.left.len(), self.bytes)
-    }
-
-    /// Files whose generation was closed meanwhile.
-    pub(super) fn closed(&self) -> &[FileId] {
-        &self.closed
-    }
 }
 
 /// What a connection is to do next.
@@ -203,6 +134,7 @@ impl Shared {
                 failures: 0,
                 asked: HashSet::new(),
                 cursors: HashMap::new(),
+                cursors_by_use: BTreeMap::new(),
                 cursor_clock: 0,
                 closed: HashMap::new(),
                 culprit: None,
@@ -265,8 +197,7 @@ impl Shared {
         } else {
             Certainty::Recorded
         };
-        let cursor = state.cursors.remove(&job.id);
-        (certainty, cursor.map(|(_, cursor)| cursor))
+        (certainty, state.take_cursor(job.id))
     }
 
     /// Whether this destination's word closed a generation of the inode within a day.
@@ -328,11 +259,9 @@ impl Shared {
     pub(super) fn forget(&self, id: FileId) {
         let mut state = self.state();
         state.asked.remove(&id);
-        state.cursors.remove(&id);
+        state.take_cursor(id);
         state.schedule.forget(id);
-        if state.expected.forget(id) {
-            state.expected.closed.push(id);
-        }
+        state.expected.close(id);
         self.seen(&mut state, id);
     }
 
@@ -348,25 +277,19 @@ impl Shared {
         }
     }
 
-    /// A piece went out whole and was acknowledged.
+    /// Bytes went out whole and were acknowledged.
     pub(super) fn carried(&self, bytes: u64, time: Duration) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
         let piece = self.piece.load(Ordering::Relaxed);
-        if bytes < piece / 2 {
-            return;
-        }
-        let per_second = u128::from(bytes) * 1_000_000 / time.as_micros().max(1);
-        let carried = per_second * PIECE_TIME.as_millis() / 1000;
-        let piece = u64::try_from(carried).unwrap_or(PIECE_MAX);
         self.piece
-            .store(piece.clamp(PIECE_MIN, PIECE_MAX), Ordering::Relaxed);
+            .store(piece_after(piece, bytes, time), Ordering::Relaxed);
     }
 
     /// A piece was cut.
     pub(super) fn cut(&self, bytes: u64) {
-        let piece = self.piece.load(Ordering::Relaxed).min(bytes.max(PIECE_MIN));
+        let piece = self.piece.load(Ordering::Relaxed);
         self.piece
-            .store((piece / 2).max(PIECE_MIN), Ordering::Relaxed);
+            .store(piece_after_cut(piece, bytes), Ordering::Relaxed);
     }
 
     pub(super) fn sent(&self) -> u64 {
@@ -595,23 +518,27 @@ impl State {
     /// Keeps a cursor for the file's next turn, and forgets the one unused for longest when there
     /// are too many.
     fn keep_cursor(&mut self, id: FileId, cursor: Cursor) {
+        self.take_cursor(id);
         self.cursor_clock += 1;
         self.cursors.insert(id, (self.cursor_clock, cursor));
-        if self.cursors.len() > CURSORS {
-            let oldest = self.cursors.iter().min_by_key(|(_, (used, _))| *used);
-            if let Some((&oldest, _)) = oldest {
-                self.cursors.remove(&oldest);
-            }
+        self.cursors_by_use.insert(self.cursor_clock, id);
+        if self.cursors.len() > CURSORS
+            && let Some((_, oldest)) = self.cursors_by_use.pop_first()
+        {
+            self.cursors.remove(&oldest);
         }
+    }
+
+    fn take_cursor(&mut self, id: FileId) -> Option<Cursor> {
+        let (used, cursor) = self.cursors.remove(&id)?;
+        self.cursors_by_use.remove(&used);
+        Some(cursor)
     }
 
     /// Whether all that is expected has arrived, or is in error: only time can change that.
     pub(super) fn is_delivered(&self) -> bool {
         let errors = self.schedule.errors();
-        self.session.met()
-            && !self.session.row().sweep_pending
-            && self.expected.left.len() <= errors.len()
-            && self.expected.left.iter().all(|id| errors.contains_key(id))
+        self.session.met() && !self.session.row().sweep_pending && self.expected.only(errors)
     }
 }
 
@@ -624,56 +551,4 @@ pub(super) enum Fault {
     Index(#[from] IndexError),
     #[error("this process is ending")]
     Ended,
-}
-
-/// A pause after so many failures: none after the first, then drawn from 0 to a bound that doubles
-/// ("full jitter": clients that failed together do not come back together).
-fn backoff(failures: u32) -> Duration {
-    let Some(doublings) = failures.checked_sub(1) else {
-        return Duration::ZERO;
-    };
-    let bound = BACKOFF_START
-        .saturating_mul(1 << doublings.min(16))
-        .min(BACKOFF_MAX);
-    // Without randomness the whole bound does.
-    let random = host::random_bytes::<4>().map_or(u32::MAX, u32::from_be_bytes);
-    bound.mul_f64(f64::from(random) / f64::from(u32::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn offset(bytes: u64) -> Offset {
-        Offset::new(bytes).unwrap()
-    }
-
-    #[test]
-    fn what_arrived_and_was_lost_again_is_expected_again() {
-        let mut expected = Expected::default();
-        expected.add(FileId(1), offset(100), offset(40));
-        expected.add(FileId(2), offset(10), offset(0));
-        assert_eq!(expected.count(), (2, 70));
-        expected.reached(FileId(1), offset(90));
-        assert_eq!(expected.count(), (2, 20));
-        expected.reached(FileId(1), offset(120));
-        assert_eq!(expected.count(), (1, 10));
-        expected.reached(FileId(1), offset(30));
-        assert_eq!(expected.count(), (2, 80));
-        expected.add(FileId(1), offset(100), offset(30));
-        assert_eq!(expected.count(), (2, 80));
-        assert!(expected.forget(FileId(1)));
-        expected.arrived(FileId(2));
-        assert_eq!(expected.count(), (0, 0));
-        assert!(!expected.forget(FileId(3)));
-    }
-
-    #[test]
-    fn pauses_grow_to_a_bound_and_the_first_is_none() {
-        assert_eq!(backoff(0), Duration::ZERO);
-        for failures in 1..200 {
-            let bound = BACKOFF_START.saturating_mul(1 << (failures - 1).min(16));
-            assert!(backoff(failures) <= bound.min(BACKOFF_MAX), "{failures}");
-        }
-    }
 }

@@ -7,9 +7,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::cursor::{self, Cursor};
+use super::piece::{Piece, ReadAhead, read_on};
 use crate::client::catalogue::{Catalogue, Closing, Tracked};
 use crate::client::http::{Buffers, Payload};
 use crate::client::plan::{
@@ -18,7 +17,7 @@ use crate::client::plan::{
 use crate::client::source::{ReadError, Source};
 use crate::index::EventKind;
 use crate::index::client::{DestinationId, Progress, ProgressState};
-use crate::limits::{IO_CHUNK, PIECE_START};
+use crate::limits::PIECE_START;
 use crate::sys::clock;
 use crate::types::{ByteRange, Offset, Prefix};
 use crate::wire::Condition;
@@ -86,14 +85,6 @@ pub(super) enum Turn {
     Gone(Option<Closed>),
     Fail(FileError),
     Stop(StopReason),
-}
-
-/// A range that was read and hashed.
-pub(super) struct Piece {
-    range: ByteRange,
-    end: Cursor,
-    /// The bytes, if they are few.
-    bytes: Option<Bytes>,
 }
 
 impl Visit {
@@ -570,65 +561,5 @@ fn question(asked: Asked) -> Question {
         condition: None,
         total: Offset::ZERO,
         payload: Payload::Empty,
-    }
-}
-
-/// Moves the cursor on to `to`; false when the file ends before.
-fn read_on(source: &Source, cursor: &mut Cursor, to: Offset) -> Result<bool, ReadError> {
-    let most = usize::try_from(to.since(cursor.length())).unwrap_or(IO_CHUNK);
-    let mut buffer = vec![0; most.min(IO_CHUNK)];
-    while cursor.length() < to {
-        let left = usize::try_from(to.since(cursor.length())).unwrap_or(IO_CHUNK);
-        let want = left.min(buffer.len());
-        let read = source.read_at(cursor.length(), &mut buffer[..want])?;
-        if read == 0 {
-            return Ok(false);
-        }
-        cursor.update(&buffer[..read]);
-    }
-    Ok(true)
-}
-
-/// A reading of the next piece, to be run on a thread that may block.
-pub(super) struct ReadAhead {
-    source: Source,
-    cursor: Cursor,
-    range: ByteRange,
-}
-
-impl ReadAhead {
-    /// `None` when the file cannot be read so far: the turn finds out why.
-    pub(super) fn run(self) -> Option<Piece> {
-        Piece::read(&self.source, self.cursor, self.range).ok()?
-    }
-}
-
-impl Piece {
-    /// Reads a range behind the cursor; `None` when the file ends before, or no longer is what the
-    /// cursor has seen.
-    fn read(
-        source: &Source,
-        mut cursor: Cursor,
-        range: ByteRange,
-    ) -> Result<Option<Self>, ReadError> {
-        let before = cursor.clone();
-        let few = usize::try_from(range.len())
-            .ok()
-            .filter(|length| *length <= IO_CHUNK);
-        let (complete, bytes) = match few {
-            Some(length) => {
-                let mut bytes = vec![0; length];
-                let complete = source.read_at(range.start(), &mut bytes)? == length;
-                cursor.update(&bytes);
-                (complete, Some(Bytes::from(bytes)))
-            }
-            None => (read_on(source, &mut cursor, range.end())?, None),
-        };
-        let intact = complete && before.holds(source)?;
-        Ok(intact.then_some(Self {
-            range,
-            end: cursor,
-            bytes,
-        }))
     }
 }

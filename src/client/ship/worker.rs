@@ -8,10 +8,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
+use super::piece::Piece;
 use super::schedule::{Ended, Job};
 use super::session::Refused;
 use super::shared::{Fault, Shared, Todo};
-use super::visit::{Piece, Question, Setting, Turn, Visit};
+use super::visit::{Question, Setting, Turn, Visit};
 use crate::client::http::{Line, LineError, Payload, Reply};
 use crate::client::plan::{After, Asked, FileError, Heard, Remote, Trust, heard};
 use crate::index::client::Progress;
