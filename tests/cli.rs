@@ -12,7 +12,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::{program, rows, run, said, shaftlog};
+use common::{Client, Daemon, Server, deliver, program, rows, run, said, shaftlog, wait_until};
 use tempfile::TempDir;
 
 /// Fails unless the program ended with `code` and said `text` on stderr.
@@ -212,4 +212,105 @@ fn no_database_is_an_error() {
         .unwrap();
     assert_refused(&output, 1, "no database");
     assert!(output.stdout.is_empty(), "{}", said(&output));
+}
+
+#[test]
+fn databases_are_shown_live_and_as_a_kill_leaves_them() {
+    let home = TempDir::new().unwrap();
+    let logs = home.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    fs::write(logs.join("a.log"), "hello\n").unwrap();
+    let mut server = Server::start(&home.path().join("server"), "");
+    let settings = deliver(&[("x", &logs.join("*.log"))], &[&server.url()]);
+    let mut client = Client::start(&home.path().join("client"), &settings);
+    let hash = blake3::hash(b"hello\n").to_hex();
+    let check = |server: &Path, client: &Path| {
+        let files = rows(server, "files");
+        assert_eq!(files.len(), 1, "{files:?}");
+        assert_eq!(files[0]["path"], "/x/a.log");
+        assert_eq!(files[0]["blake3"], hash.as_str());
+        let progress = rows(client, "progress");
+        assert_eq!(progress.len(), 1, "{progress:?}");
+        assert_eq!(progress[0]["name"], "x/a.log");
+        assert_eq!(progress[0]["confirmed"], 6);
+        assert_eq!(progress[0]["blake3"], hash.as_str());
+        let files = rows(client, "files");
+        assert_eq!(files[0]["source"], logs.join("a.log").to_str().unwrap());
+        for key in [
+            "pattern",
+            "inode",
+            "generation",
+            "length",
+            "state",
+            "discovered",
+        ] {
+            assert!(files[0].get(key).is_some(), "no {key} in {}", files[0]);
+        }
+    };
+    let catalogue = client.datadir.join(".shaftlog/client.redb");
+    wait_until("the client has a database", || catalogue.exists());
+    wait_until("the client knows that all arrived", || {
+        let progress = rows(&client.datadir, "progress");
+        progress.iter().any(|row| row["confirmed"] == 6)
+    });
+    check(&server.datadir, &client.datadir);
+    server.kill();
+    client.kill();
+    check(&server.datadir, &client.datadir);
+    server.restart();
+    assert!(server.terminate().success());
+    check(&server.datadir, &client.datadir);
+}
+
+#[test]
+fn two_servers_never_share_a_datadir() {
+    let home = TempDir::new().unwrap();
+    let mut server = Server::start(&home.path().join("server"), "");
+    let output = shaftlog()
+        .args(["server", "-sf"])
+        .arg(server.config())
+        .output()
+        .unwrap();
+    assert_refused(&output, 5, &server.process().pid().to_string());
+}
+
+#[test]
+fn a_sync_beside_the_daemon_is_refused() {
+    let home = TempDir::new().unwrap();
+    let server = Server::start(&home.path().join("server"), "");
+    let settings = deliver(&[("x", &home.path().join("*.log"))], &[&server.url()]);
+    let mut client = Client::start(&home.path().join("client"), &settings);
+    let pid = client.process().pid().to_string();
+    let lock = client.datadir.join(".shaftlog/lock");
+    wait_until("the client has its datadir", || {
+        fs::read_to_string(&lock).is_ok_and(|text| text.trim() == pid)
+    });
+    assert_refused(&client.sync(&[]), 5, &pid);
+}
+
+#[test]
+fn a_lost_database_is_never_made_silently() {
+    let home = delivered();
+    let config = home.path().with_extension("yaml");
+    let text = format!("datadir: {}\nlisten_port: 0\n", home.path().display());
+    fs::write(&config, text).unwrap();
+    let server = |command: &[&str]| {
+        let mut program = shaftlog();
+        program.args(command).arg(&config).output().unwrap()
+    };
+    let command = format!("shaftlog db rebuild -f {}", config.display());
+    assert_refused(&server(&["server", "-sf"]), 3, &command);
+    let output = server(&["db", "rebuild", "-f"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let mut program = shaftlog();
+    program.args(["server", "-sf"]).arg(&config);
+    let log = config.with_extension("out");
+    let mut daemon = Daemon::spawn(program, &log);
+    wait_until("the server listens", || {
+        daemon.output().contains("listening")
+    });
+    assert!(daemon.terminate().success());
+    for path in [config, log] {
+        fs::remove_file(path).unwrap();
+    }
 }
