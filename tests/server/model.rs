@@ -43,6 +43,8 @@ pub struct File {
     pub bytes: Vec<u8>,
     /// How much of it is vouched for.
     pub vouched: usize,
+    /// Found by `db rebuild` and confirmed by nobody: a shorter prefix may yet be proven.
+    pub unproven: bool,
     /// Whether it was ever written conditionally; `None` when the contract leaves it open.
     pub conditional: Option<bool>,
 }
@@ -131,14 +133,30 @@ impl File {
             .into(),
             _ if n > self.bytes.len() => vec![self.refused(&[416], "gap")],
             _ if !right => vec![self.refused(&[412], "condition")],
-            _ if n <= self.vouched => vec![self.done(&[204])],
+            _ if n <= self.vouched && !self.unproven => vec![self.done(&[204])],
             _ => {
                 let mut outcome = self.done(self.success());
-                outcome.after.row = true;
-                outcome.after.vouched = n;
-                outcome.after.open_conditional();
+                let after = &mut outcome.after;
+                after.row = true;
+                after.vouched = n;
+                if std::mem::take(&mut after.unproven) {
+                    // Whatever is behind it was never what this client delivers.
+                    after.bytes.truncate(n);
+                }
+                after.open_conditional();
                 vec![outcome]
             }
+        }
+    }
+
+    /// What `db rebuild` makes of the file that lies there, if one does.
+    pub fn rebuilt(&self, is_there: bool) -> Self {
+        Self {
+            row: is_there,
+            vouched: self.bytes.len(),
+            bytes: self.bytes.clone(),
+            unproven: is_there,
+            conditional: Some(false),
         }
     }
 
@@ -191,6 +209,12 @@ impl File {
             }
         }
         let mut outcomes = Vec::new();
+        if !conditional && self.unproven && self.bytes.len() > vouched {
+            // Only at a = S; the table does not say how it is refused otherwise.
+            outcomes.push(self.refused(&[416], "range"));
+            outcomes.push(self.refused(&[416], "gap"));
+            outcomes.push(self.refused(&[428], "unconditional"));
+        }
         if !conditional && self.conditional != Some(false) {
             outcomes.push(self.refused(&[428], "unconditional"));
             if self.conditional == Some(true) {
@@ -205,6 +229,7 @@ impl File {
         after.vouched = end;
         if conditional {
             after.conditional = Some(true);
+            after.unproven = false;
         }
         outcomes.push(Outcome {
             status: self.success(),

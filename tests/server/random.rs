@@ -38,10 +38,21 @@ proptest! {
 #[derive(Clone, Debug)]
 enum Step {
     Put(Put),
-    Confirm { path: usize, at: At, says: Says },
-    Head { path: usize },
-    Foreign { path: usize, length: usize },
+    Confirm {
+        path: usize,
+        at: At,
+        says: Says,
+    },
+    Head {
+        path: usize,
+    },
+    Foreign {
+        path: usize,
+        length: usize,
+    },
     Kill,
+    /// The index is lost and made again.
+    Rebuild,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -52,6 +63,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => path.clone().prop_map(|path| Step::Head { path }),
         1 => (path, length()).prop_map(|(path, length)| Step::Foreign { path, length }),
         1 => Just(Step::Kill),
+        1 => Just(Step::Rebuild),
     ]
 }
 
@@ -138,6 +150,7 @@ impl Play {
                 self.connection = None;
                 self.server.restart();
             }
+            Step::Rebuild => self.rebuild(),
         }
     }
 
@@ -210,6 +223,24 @@ impl Play {
         file.bytes.extend(more);
     }
 
+    fn rebuild(&mut self) {
+        self.connection = None;
+        self.server.kill();
+        let index = self.server.datadir.join(".shaftlog/server.redb");
+        fs::remove_file(index).expect("an index");
+        let config = self.server.config();
+        let config = config.to_str().expect("UTF-8");
+        let files = || PATHS.map(|path| self.server.file(path).is_some());
+        if files().contains(&true) {
+            let output = common::run(["db", "rebuild", "--config", config]);
+            assert!(output.status.success(), "{}", common::said(&output));
+        }
+        for (file, is_there) in self.files.iter_mut().zip(files()) {
+            *file = file.rebuilt(is_there);
+        }
+        self.server.restart();
+    }
+
     /// Everything is as the model has it, on disk, in the index, and after one more start.
     fn finish(&mut self) {
         self.server.restart();
@@ -226,6 +257,8 @@ impl Play {
             assert_eq!(row["length"], file.vouched as u64, "{row}");
             let hash = file.hash(file.vouched).expect("within").to_hex();
             assert_eq!(row["blake3"], hash.as_str(), "{row}");
+            let state = if file.unproven { "unproven" } else { "vouched" };
+            assert_eq!(row["state"], state, "{row}");
         }
     }
 
