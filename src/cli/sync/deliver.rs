@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::follow::{Board, Files, Follower, LOOK_EVERY, ticks};
+use super::follow::{Board, End, Files, Follower, LOOK_EVERY, Run, ticks};
 use super::summary::{Delivery, Summary, Trouble};
 use crate::cli::daemon::Signals;
 use crate::cli::datadir::database_failed;
@@ -57,19 +57,14 @@ pub(super) async fn run(job: Job, mut progress: Progress) -> Result<Summary, Fai
     };
     let catalogue = Arc::clone(&job.catalogue);
     let board = Board::default();
+    let run = Run {
+        catalogue: Arc::clone(&catalogue),
+        files,
+        board: board.clone(),
+        patience: job.patience,
+    };
     let (stop, stopped) = watch::channel(false);
-    let mut followers = JoinSet::new();
-    for (place, target) in job.targets.into_iter().enumerate() {
-        let ship = Ship::start(
-            &catalogue,
-            &job.dirty,
-            target.destination,
-            target.connector,
-            job.connections,
-        )?;
-        let follower = Follower::new(ship, target.label, place, &files, &board, job.patience);
-        followers.spawn(follower.run(stopped.clone()));
-    }
+    let mut followers = start(job, &run, &stopped)?;
     let mut tick = ticks(LOOK_EVERY);
     let mut flush = ticks(FLUSH_INTERVAL);
     let mut ends = Vec::new();
@@ -96,6 +91,23 @@ pub(super) async fn run(job: Job, mut progress: Progress) -> Result<Summary, Fai
     }
     write_down(&catalogue).await?;
     Ok(summary)
+}
+
+/// Starts the delivery to every destination.
+fn start(job: Job, run: &Run, stopped: &watch::Receiver<bool>) -> Result<JoinSet<End>, Failure> {
+    let mut followers = JoinSet::new();
+    for (place, target) in job.targets.into_iter().enumerate() {
+        let ship = Ship::start(
+            &job.catalogue,
+            &job.dirty,
+            target.destination,
+            target.connector,
+            job.connections,
+        )?;
+        let follower = Follower::new(ship, target.label, place, run.clone());
+        followers.spawn(follower.run(stopped.clone()));
+    }
+    Ok(followers)
 }
 
 /// Makes durable what was confirmed; what a kill takes of it is found again by asking.

@@ -8,6 +8,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::summary::{Delivery, Trouble, What};
 use crate::cli::progress::Standing;
+use crate::client::catalogue::Catalogue;
 use crate::client::plan::FileError;
 use crate::client::ship::{Missing, Ship, Status};
 use crate::sys;
@@ -41,12 +42,21 @@ impl Board {
     }
 }
 
+/// What those who watch over the destinations share.
+#[derive(Clone)]
+pub(super) struct Run {
+    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) files: Files,
+    pub(super) board: Board,
+    /// How long a destination may make no progress.
+    pub(super) patience: Duration,
+}
+
 /// Watches over the delivery to one destination.
 pub(super) struct Follower {
     ship: Ship,
     place: usize,
-    board: Board,
-    patience: Duration,
+    run: Run,
     begun: Instant,
     standing: Standing,
 }
@@ -70,28 +80,20 @@ enum Why {
 }
 
 impl Follower {
-    /// Begins to expect `files` of `ship`, which is the `place`th destination.
-    pub(super) fn new(
-        ship: Ship,
-        label: String,
-        place: usize,
-        files: &Files,
-        board: &Board,
-        patience: Duration,
-    ) -> Self {
-        ship.expect(files);
+    /// Begins to expect the run's files of `ship`, which is the `place`th destination.
+    pub(super) fn new(ship: Ship, label: String, place: usize, run: Run) -> Self {
+        ship.expect(&run.files);
         let standing = Standing {
             label,
-            files: files.len() as u64,
-            bytes: files.iter().map(|(_, size)| size.bytes()).sum(),
+            files: run.files.len() as u64,
+            bytes: run.files.iter().map(|(_, size)| size.bytes()).sum(),
             ..Standing::default()
         };
-        board.lock().push(standing.clone());
+        run.board.lock().push(standing.clone());
         Self {
             ship,
             place,
-            board: board.clone(),
-            patience,
+            run,
             begun: sys::clock::monotonic(),
             standing,
         }
@@ -121,7 +123,7 @@ impl Follower {
     fn post(&mut self, status: &Status) {
         self.standing.files_done = self.standing.files - status.expected.files as u64;
         self.standing.bytes_done = self.standing.bytes.saturating_sub(status.expected.bytes);
-        if let Some(place) = self.board.lock().get_mut(self.place) {
+        if let Some(place) = self.run.board.lock().get_mut(self.place) {
             place.clone_from(&self.standing);
         }
     }
@@ -135,13 +137,21 @@ impl Follower {
             .last_progress
             .map_or(self.begun, |at| at.max(self.begun));
         let waited = sys::clock::monotonic().duration_since(last);
-        (waited >= self.patience).then(|| {
-            let patience = humantime::format_duration(self.patience);
+        (waited >= self.run.patience).then(|| {
+            let patience = humantime::format_duration(self.run.patience);
             match &status.fault {
                 Some(fault) => format!("no progress for {patience}: {fault}"),
                 None => format!("no progress for {patience}"),
             }
         })
+    }
+
+    /// What a file is called whose generation was closed.
+    fn closed_name(&self, id: FileId) -> String {
+        match self.run.catalogue.index().file(id) {
+            Ok(Some(row)) => row.name.to_string(),
+            _ => format!("file {id}"),
+        }
     }
 
     async fn end(mut self, why: Why) -> End {
@@ -157,7 +167,7 @@ impl Follower {
             // One that was never met is incomplete, not unverified.
             verified: status.verified != Some(false),
         };
-        let troubles = troubles(&self.standing, missing, &why);
+        let troubles = troubles(&self.standing, missing, &why, |id| self.closed_name(id));
         if let Why::Delivered = why {
             self.ship.stop().await;
         }
@@ -170,13 +180,18 @@ impl Follower {
 }
 
 /// What is missing at one destination: each file with a reason of its own, the others together.
-fn troubles(standing: &Standing, missing: Vec<Missing>, why: &Why) -> Vec<Trouble> {
+fn troubles(
+    standing: &Standing,
+    missing: Vec<Missing>,
+    why: &Why,
+    closed_name: impl Fn(FileId) -> String,
+) -> Vec<Trouble> {
     let mut troubles = Vec::new();
     let mut others = 0;
     for file in missing {
         let name = match &file.name {
             Some(name) => name.to_string(),
-            None => format!("file {}", file.id),
+            None => closed_name(file.id),
         };
         let (reason, conflict) = match (&file.error, &file.name) {
             (Some(error), _) => (error.to_string(), is_conflict(error)),
@@ -242,6 +257,10 @@ mod tests {
         }
     }
 
+    fn closed(id: FileId) -> String {
+        format!("closed {id}")
+    }
+
     fn standing() -> Standing {
         Standing {
             label: "http://log1/".to_owned(),
@@ -260,7 +279,7 @@ mod tests {
             missing(5, Some("d"), None),
         ];
         let why = Why::InVain("no progress for 1m".to_owned());
-        let troubles = troubles(&standing(), files, &why);
+        let troubles = troubles(&standing(), files, &why, closed);
         let rows: Vec<_> = troubles
             .iter()
             .map(|trouble| (&trouble.what, trouble.reason.as_str(), trouble.conflict))
@@ -275,7 +294,7 @@ mod tests {
                     "diverged: the destination's bytes differ from its own index",
                     true
                 ),
-                (&file("file 3"), CLOSED, false),
+                (&file("closed 3"), CLOSED, false),
                 (&What::Files(2), "no progress for 1m", false),
             ]
         );
@@ -284,8 +303,8 @@ mod tests {
     #[test]
     fn a_destination_that_cannot_be_asked_again_is_named() {
         let why = Why::InVain("refused".to_owned());
-        let rows = troubles(&standing(), Vec::new(), &why);
+        let rows = troubles(&standing(), Vec::new(), &why, closed);
         assert_eq!(rows[0].what, What::Files(9));
-        assert!(troubles(&standing(), Vec::new(), &Why::Delivered).is_empty());
+        assert!(troubles(&standing(), Vec::new(), &Why::Delivered, closed).is_empty());
     }
 }
