@@ -206,7 +206,7 @@ impl Discovery {
         let walker = Arc::clone(&self.walker);
         let mut finder = Finder::new(self, before);
         let tally = walker.walk(&mut finder);
-        let counts = finder.finish();
+        let counts = finder.finish(&tally);
         self.sum_up(&tally, &counts);
         self.watch_missing_roots();
         if !std::mem::replace(&mut self.scanned, true) {
@@ -222,10 +222,12 @@ impl Discovery {
         }
         let walker = Arc::clone(&self.walker);
         let mut finder = Finder::new(self, HashMap::new());
+        let mut tally = Tally::default();
         for path in &paths {
-            walker.look_at(path, &mut finder);
+            let looked = walker.look_at(path, &mut finder);
+            tally.unreadable.extend(looked.unreadable);
         }
-        finder.finish();
+        finder.finish(&tally);
         self.watch_missing_roots();
     }
 
@@ -237,10 +239,6 @@ impl Discovery {
     }
 
     fn sum_up(&mut self, tally: &Tally, counts: &HashMap<String, Count>) {
-        for (path, error) in &tally.unreadable {
-            let error = AdoptError::Unreadable(error.to_string());
-            keep_failure(&mut self.failures, path.as_os_str().as_bytes(), error);
-        }
         let mut unlinkable = Vec::new();
         for (number, pattern) in self.walker.patterns().iter().enumerate() {
             let count = counts.get(&pattern.name).copied().unwrap_or_default();
@@ -345,8 +343,12 @@ impl<'a> Finder<'a> {
         }
     }
 
-    fn finish(mut self) -> HashMap<String, Count> {
+    fn finish(mut self, tally: &Tally) -> HashMap<String, Count> {
         self.adopt();
+        for (path, error) in &tally.unreadable {
+            let error = AdoptError::Unreadable(error.to_string());
+            self.failed(path.as_os_str().as_bytes(), error);
+        }
         self.counts
     }
 
@@ -416,18 +418,25 @@ impl<'a> Finder<'a> {
             Err(error) => error,
         };
         if error == AdoptError::OtherFilesystem {
-            // Said once for the whole pattern.
             count.elsewhere += 1;
         } else {
             count.failed += 1;
-            let said = [&self.before, &*self.failures].map(|known| known.get(path));
-            // A run that ends has them in its summary.
-            let for_the_log = self.directories.is_some();
-            if for_the_log && !said.contains(&Some(&error)) {
-                tracing::warn!("{}: not delivered: {error}", Shown(path));
-            }
         }
-        keep_failure(self.failures, path, error);
+        self.failed(path, error);
+    }
+
+    /// Keeps a failure, and says it if it is a new one.
+    fn failed(&mut self, path: &[u8], error: AdoptError) {
+        let said = [&self.before, &*self.failures].map(|known| known.get(path));
+        // A run that ends has them in its summary, and what lies elsewhere is said once for the
+        // whole pattern.
+        let for_the_log = self.directories.is_some() && error != AdoptError::OtherFilesystem;
+        if for_the_log && !said.contains(&Some(&error)) {
+            tracing::warn!("{}: not delivered: {error}", Shown(path));
+        }
+        if self.failures.len() < KEPT_FAILURES || self.failures.contains_key(path) {
+            self.failures.insert(path.to_vec(), error);
+        }
     }
 }
 
@@ -448,12 +457,6 @@ impl Visitor for Finder<'_> {
         if self.batch.len() >= self.most {
             self.adopt();
         }
-    }
-}
-
-fn keep_failure(failures: &mut HashMap<Vec<u8>, AdoptError>, path: &[u8], error: AdoptError) {
-    if failures.len() < KEPT_FAILURES || failures.contains_key(path) {
-        failures.insert(path.to_vec(), error);
     }
 }
 

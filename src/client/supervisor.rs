@@ -111,7 +111,11 @@ pub async fn run(
                 let report = report.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 say_status(&catalogue, &ships, report).await?;
             }
-            Some(ended) = tasks.join_next() => break ended.map_err(RunError::Task),
+            // None of them ends before it is told to, unless something in it panicked.
+            Some(ended) = tasks.join_next() => {
+                let (Ok(error) | Err(error)) = ended;
+                break Err(RunError::Task(error));
+            }
         }
     };
     tasks.shutdown().await;
@@ -149,7 +153,7 @@ async fn end(ships: Vec<Arc<Ship>>, catalogue: Arc<Catalogue>) -> Result<(), Run
 
 /// Starts what goes on as long as the client runs.
 fn start_tasks(
-    tasks: &mut JoinSet<()>,
+    tasks: &mut JoinSet<JoinError>,
     opened: Opened,
     settings: &ClientSettings,
     report: &Arc<Mutex<Report>>,
@@ -184,7 +188,7 @@ async fn discover(
     scan_interval: Duration,
     report: Arc<Mutex<Report>>,
     rescan: Arc<Notify>,
-) {
+) -> JoinError {
     let mail = discovery.mail();
     let mut scans = ticks(scan_interval);
     loop {
@@ -201,17 +205,20 @@ async fn discover(
             }
             discovery
         });
-        // Only a panic, which has been reported, or the end of the runtime.
-        let Ok(back) = worked.await else {
-            return;
+        discovery = match worked.await {
+            Ok(back) => back,
+            Err(error) => return error,
         };
-        discovery = back;
         *report.lock().unwrap_or_else(PoisonError::into_inner) = discovery.report().clone();
     }
 }
 
 /// Finds by looking what no watch has told.
-async fn look_in_turn(catalogue: Arc<Catalogue>, watches: Arc<Watches>, interval: Duration) {
+async fn look_in_turn(
+    catalogue: Arc<Catalogue>,
+    watches: Arc<Watches>,
+    interval: Duration,
+) -> JoinError {
     let mut round = Round::default();
     let mut turns = ticks(interval);
     loop {
@@ -221,22 +228,23 @@ async fn look_in_turn(catalogue: Arc<Catalogue>, watches: Arc<Watches>, interval
             round.tick(&catalogue, &watches);
             round
         });
-        let Ok(back) = looked.await else {
-            return;
+        round = match looked.await {
+            Ok(back) => back,
+            Err(error) => return error,
         };
-        round = back;
     }
 }
 
 /// Writes progress now and then; says once that it cannot, and once that it can again.
-async fn flush(catalogue: Arc<Catalogue>) {
+async fn flush(catalogue: Arc<Catalogue>) -> JoinError {
     let mut turns = ticks(FLUSH_INTERVAL);
     let mut failing = false;
     loop {
         turns.tick().await;
         let flushing = Arc::clone(&catalogue);
-        let Ok(flushed) = spawn_blocking(move || flushing.flush()).await else {
-            return;
+        let flushed = match spawn_blocking(move || flushing.flush()).await {
+            Ok(flushed) => flushed,
+            Err(error) => return error,
         };
         match &flushed {
             Ok(()) if failing => tracing::info!("the database can be written again"),
@@ -250,14 +258,15 @@ async fn flush(catalogue: Arc<Catalogue>) {
 }
 
 /// Reads every row once when the last process did not close the database.
-async fn check_after_a_crash(catalogue: Arc<Catalogue>) {
+async fn check_after_a_crash(catalogue: Arc<Catalogue>) -> JoinError {
     if catalogue.index().unclean() {
-        let checked = spawn_blocking(move || catalogue.index().check_rows()).await;
-        if let Ok(Err(error)) = checked {
-            tracing::error!("{error}");
+        match spawn_blocking(move || catalogue.index().check_rows()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(damaged)) => tracing::error!("{damaged}"),
+            Err(error) => return error,
         }
     }
-    std::future::pending::<()>().await;
+    std::future::pending().await
 }
 
 async fn say_status(

@@ -109,14 +109,14 @@ impl Watches {
     }
 
     /// Turns notices into marks for as long as it is polled; to be dropped at the end.
-    pub async fn run(&self) {
+    pub async fn run<T>(&self) -> T {
         if let Some(inotify) = &self.inotify
             && let Err(error) = self.listen(inotify).await
         {
             tracing::error!(%error, "no more notices of writes: files are looked at in turn");
             self.state().watches.clear();
         }
-        std::future::pending::<()>().await;
+        std::future::pending().await
     }
 
     async fn listen(&self, inotify: &Arc<Inotify>) -> io::Result<()> {
@@ -221,7 +221,7 @@ mod tests {
     async fn marked(watches: &Watches, queue: &Queue) -> FileId {
         let told = async {
             tokio::select! {
-                () = watches.run() => None,
+                never = watches.run::<std::convert::Infallible>() => match never {},
                 id = async {
                     loop {
                         if let Some(id) = queue.take() {

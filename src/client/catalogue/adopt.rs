@@ -393,3 +393,18 @@ fn sync_directories(datadir: &Dir, linked: &[Linked]) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_a_file_from_being_linked_is_told_apart() {
+        let of = |number| AdoptError::of_link(io::Error::from_raw_os_error(number));
+        let [eperm, exdev, emlink, eio] = [1, 18, 31, 5].map(of);
+        assert_eq!(eperm, AdoptError::NotPermitted);
+        assert_eq!(exdev, AdoptError::OtherFilesystem);
+        assert_eq!(emlink, AdoptError::TooManyLinks);
+        assert!(matches!(eio, AdoptError::Link(_)));
+    }
+}
