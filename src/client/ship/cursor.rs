@@ -102,3 +102,80 @@ pub(super) fn holds(source: &Source, length: Offset, seam: &Seam) -> Result<bool
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::index::client::ProgressState;
+    use crate::sys::{clock, file};
+
+    fn source(directory: &tempfile::TempDir, content: &[u8]) -> Source {
+        let path = directory.path().join("log");
+        fs::write(&path, content).unwrap();
+        let file = Arc::new(file::open_nofollow(&path).unwrap());
+        let inode = file::stat(&file).unwrap().inode;
+        Source::checked(file, inode).unwrap()
+    }
+
+    fn bytes(length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    fn progress(cursor: &Cursor) -> Progress {
+        Progress {
+            confirmed: cursor.prefix(),
+            hasher: cursor.state(),
+            seam: cursor.seam(),
+            confirmed_at: clock::now(),
+            state: ProgressState::Current,
+            verified: true,
+        }
+    }
+
+    /// In whatever steps it got there, a cursor has seen what a look at the file sees.
+    #[test]
+    fn the_ends_move_on_with_the_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let content = bytes(200_000);
+        let source = source(&directory, &content);
+        for steps in [&[1][..], &[700, 1], &[1024, 3071, 2], &[5000, 1, 70_000]] {
+            let mut cursor = Cursor::new();
+            for step in steps.iter().cycle().take(9) {
+                let at = usize::try_from(cursor.length().bytes()).unwrap();
+                let end = (at + step).min(content.len());
+                cursor.update(&content[at..end]);
+                assert_eq!(cursor.seam(), source.seam(cursor.length()).unwrap());
+                assert!(cursor.holds(&source).unwrap());
+                let resumed = Cursor::resume(&source, &progress(&cursor)).unwrap();
+                let resumed = resumed.unwrap();
+                assert_eq!(resumed.prefix(), cursor.prefix());
+                assert_eq!(resumed.seam(), cursor.seam());
+            }
+        }
+    }
+
+    #[test]
+    fn a_changed_or_shorter_file_is_not_gone_on_from() {
+        let directory = tempfile::tempdir().unwrap();
+        let content = bytes(100_000);
+        let mut cursor = Cursor::new();
+        cursor.update(&content);
+        let progress = progress(&cursor);
+        for (at, what) in [(0, "head"), (1023, "head's end"), (99_999, "tail")] {
+            let mut changed = content.clone();
+            changed[at] ^= 1;
+            let source = source(&directory, &changed);
+            assert!(!cursor.holds(&source).unwrap(), "{what}");
+            let resumed = Cursor::resume(&source, &progress).unwrap();
+            assert!(resumed.is_none(), "{what}");
+        }
+        let source = source(&directory, &content[..99_999]);
+        assert!(!cursor.holds(&source).unwrap());
+        assert!(Cursor::resume(&source, &progress).unwrap().is_none());
+    }
+}

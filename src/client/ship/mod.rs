@@ -238,6 +238,7 @@ impl Ship {
     /// confirmed is in the catalogue, to be flushed by the caller.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
+        self.shared.ending.begin();
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if timeout(SHUTDOWN_TIME, ended).await.is_err() {
             tracing::debug!("{}: a request was broken off", self.shared.url);

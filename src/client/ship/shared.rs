@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::cursor::Cursor;
 use super::expected::Expected;
 use super::pace::{backoff, piece_after, piece_after_cut};
+use super::piece::Ending;
 use super::schedule::{Ended, Job, Schedule};
 use super::session::{Met, Refused, Session};
 use super::visit::{Certainty, Setting};
@@ -46,6 +47,7 @@ pub(super) struct Shared {
     pub(super) delivered: Notify,
     /// Held while the row is being stored, which goes on when the task that asked for it ends.
     pub(super) storing: Arc<tokio::sync::Mutex<()>>,
+    pub(super) ending: Ending,
     buffers: Buffers,
     piece: AtomicU64,
     sent: AtomicU64,
@@ -118,6 +120,7 @@ impl Shared {
             sweep: Notify::new(),
             delivered: Notify::new(),
             storing: Arc::default(),
+            ending: Ending::default(),
             buffers: Buffers::default(),
             piece: AtomicU64::new(PIECE_START),
             sent: AtomicU64::new(0),
@@ -184,6 +187,7 @@ impl Shared {
             buffers: self.buffers.clone(),
             piece: self.piece.load(Ordering::Relaxed),
             long,
+            ending: self.ending.clone(),
         }
     }
 

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::cursor::{self, Cursor};
-use super::piece::{Piece, ReadAhead, read_on};
+use super::piece::{Ending, Piece, ReadAhead, read_on};
 use crate::client::catalogue::{Catalogue, Closing, Tracked};
 use crate::client::http::{Buffers, Payload};
 use crate::client::plan::{
@@ -34,6 +34,7 @@ pub(super) struct Setting {
     pub(super) piece: u64,
     /// This turn may send a piece of a long backlog.
     pub(super) long: bool,
+    pub(super) ending: Ending,
 }
 
 /// A file under way.
@@ -52,6 +53,7 @@ pub(super) struct Visit {
     seam_seen: bool,
     closed_today: bool,
     moved: bool,
+    ending: Ending,
 }
 
 /// How far the rows are to be relied on.
@@ -85,6 +87,8 @@ pub(super) enum Turn {
     Gone(Option<Closed>),
     Fail(FileError),
     Stop(StopReason),
+    /// Broken off, because the process ends.
+    Ending,
 }
 
 impl Visit {
@@ -128,6 +132,7 @@ impl Visit {
             seam_seen: false,
             closed_today,
             moved: false,
+            ending: setting.ending.clone(),
         }))
     }
 
@@ -161,6 +166,7 @@ impl Visit {
     pub(super) fn advance(&mut self, setting: &Setting) -> Turn {
         match self.try_advance(setting) {
             Ok(turn) => turn,
+            Err(_) if self.ending.has_begun() => Turn::Ending,
             Err(error) => Turn::Fail(FileError::Unreadable(error.to_string())),
         }
     }
@@ -291,7 +297,7 @@ impl Visit {
             return Ok(None);
         };
         self.learn(cursor.clone());
-        if cursor.length() < length && !read_on(&self.source, &mut cursor, length)? {
+        if cursor.length() < length && !read_on(&self.source, &mut cursor, length, &self.ending)? {
             return Ok(None);
         }
         Ok(Some(cursor))
@@ -321,7 +327,7 @@ impl Visit {
         let mut cursor = Cursor::new();
         let mut proven = Vec::new();
         for length in lengths {
-            if !read_on(&self.source, &mut cursor, *length)? {
+            if !read_on(&self.source, &mut cursor, *length, &self.ending)? {
                 // Shorter meanwhile; its size says so now.
                 return Ok(None);
             }
@@ -369,7 +375,7 @@ impl Visit {
         let piece = match ahead.filter(|ahead| ahead.range.start() == range.start()) {
             Some(piece) => Some(piece),
             None => match self.cursor(base.length)? {
-                Some(cursor) => Piece::read(&self.source, cursor, range)?,
+                Some(cursor) => Piece::read(&self.source, cursor, range, &self.ending)?,
                 None => return Ok(None),
             },
         };
@@ -422,6 +428,7 @@ impl Visit {
             source: self.source.clone(),
             cursor: cursor.clone(),
             range: next,
+            ending: self.ending.clone(),
         })
     }
 

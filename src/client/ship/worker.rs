@@ -25,6 +25,8 @@ use crate::wire::{ContentRange, ReprDigest, header};
 const STALE: Duration = Duration::from_secs(1);
 /// How long a busy file waits when the destination does not say.
 const BUSY: Duration = Duration::from_secs(1);
+/// And at least, when it says at once.
+const LEAST_PAUSE: Duration = Duration::from_millis(100);
 
 /// See the module.
 pub(super) struct Worker {
@@ -302,6 +304,7 @@ impl Worker {
     ) -> Ended {
         match turn {
             Turn::Long => Ended::Untried { long: true },
+            Turn::Ending => Ended::Untried { long: job.long },
             Turn::Fail(error) => self.fail(setting, visit, error),
             Turn::Stop(reason) => {
                 self.shared.stop(reason, Some(job.id)).await;
@@ -367,7 +370,10 @@ impl Worker {
                 self.carried(&asked, began);
                 self.recorded(visit)
             }
-            After::Wait(time) => Some(Ended::Later(clock::monotonic() + time.unwrap_or(BUSY))),
+            After::Wait(time) => {
+                let pause = time.unwrap_or(BUSY).max(LEAST_PAUSE);
+                Some(Ended::Later(clock::monotonic() + pause))
+            }
             After::Pause(time, why) => {
                 self.shared.shut_gate(false, &why, time);
                 Some(Ended::Later(self.shared.put_off(job.id)))
