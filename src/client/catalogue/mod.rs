@@ -35,7 +35,7 @@ use crate::index::{EventKind, IndexError, NewEvent};
 use crate::sys::clock;
 use crate::sys::dir::{Access, Dir};
 use crate::sys::file::File;
-use crate::types::{FileId, Inode, Offset, StableName};
+use crate::types::{FileId, Inode, Offset, Shown, StableName};
 
 pub(super) use self::adopt::Orphan;
 pub use self::adopt::{AdoptError, Candidate, Outcome};
@@ -194,6 +194,34 @@ impl Catalogue {
         {
             entry.length = length;
             state.unwritten.lengths.insert(id, length);
+        }
+    }
+
+    /// Bytes that this generation is known to have had.
+    pub fn length(&self, id: FileId) -> Offset {
+        let state = self.state();
+        state
+            .files
+            .get(&id)
+            .map_or(Offset::ZERO, |entry| entry.length)
+    }
+
+    /// Says that an active file which had `had` bytes was found with only `size`. What was
+    /// confirmed of it may be whole, so it goes on; what was cut off unconfirmed is lost.
+    pub fn shortened(&self, id: FileId, had: Offset, size: Offset) {
+        let lacks = self.lacking(id);
+        let mut state = self.state();
+        let Some(entry) = state.files.get_mut(&id).filter(|entry| entry.length == had) else {
+            return;
+        };
+        entry.length = size;
+        let tracked = Arc::clone(&entry.tracked);
+        state.unwritten.lengths.insert(id, size);
+        for lack in lacks {
+            let detail = format!("{lack} whole: the file was cut from {had} to {size} bytes");
+            tracing::warn!("{} ({}): {detail}", tracked.name, Shown(&tracked.source));
+            let event = new_event(EventKind::Lost, &tracked.name, detail);
+            state.unwritten.push(event);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::client::plan::FileError;
+use crate::index::client::{Progress, ProgressState};
 use crate::types::{FileId, Offset};
 
 /// See the module.
@@ -44,8 +45,23 @@ impl Expected {
         }
     }
 
-    /// Nothing is left to do with it.
-    pub(super) fn arrived(&mut self, id: FileId) {
+    /// Nothing is left to do with it: it has arrived, was retired there, or was cut off here before
+    /// all of it was delivered.
+    pub(super) fn done(&mut self, id: FileId, progress: Option<&Progress>) {
+        let Some((wanted, _)) = self.files.get(&id).copied() else {
+            return;
+        };
+        let has_it = |progress: &Progress| {
+            progress.confirmed.length >= wanted || progress.state == ProgressState::Retired
+        };
+        if wanted == Offset::ZERO || progress.is_some_and(has_it) {
+            self.arrived(id);
+        } else {
+            self.close(id);
+        }
+    }
+
+    fn arrived(&mut self, id: FileId) {
         if self.left.remove(&id)
             && let Some((wanted, had)) = self.files.get(&id)
         {

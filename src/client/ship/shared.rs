@@ -242,7 +242,8 @@ impl Shared {
             self.seen(&mut state, job.id);
         }
         if settled.done {
-            state.expected.arrived(job.id);
+            let progress = self.catalogue.progress(self.destination, job.id);
+            state.expected.done(job.id, progress.as_deref());
         }
         if state.is_delivered() {
             self.delivered.notify_waiters();

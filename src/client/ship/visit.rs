@@ -181,12 +181,16 @@ impl Visit {
             self.elsewhere = setting
                 .catalogue
                 .largest_confirmed(id)
+            let had = setting.catalogue.length(id);
                 .filter(|(destination, _)| *destination != setting.destination)
                 .map(|(_, progress)| progress);
             if !setting.long && self.behind() > PIECE_START {
                 return Ok(Turn::Long);
             }
             let turn = match self.decide(setting) {
+            if self.size < had && self.size >= self.largest_confirmed() {
+                setting.catalogue.shortened(id, had, self.size);
+            }
                 Step::Idle if !self.seam_seen => self.look_at_seam()?,
                 Step::Idle => Some(self.settle(setting)),
                 Step::Head => Some(ask(Asked::Head)),
@@ -213,6 +217,15 @@ impl Visit {
 
     fn decide(&self, setting: &Setting) -> Step {
         next(&View {
+        let why = "it changes whenever it is read, or ends before its size";
+        Ok(Turn::Fail(FileError::Unreadable(why.to_owned())))
+    }
+
+    /// The longest that any destination has confirmed.
+    fn largest_confirmed(&self) -> Offset {
+        let rows = [&self.progress, &self.elsewhere].into_iter().flatten();
+        let lengths = rows.map(|progress| progress.confirmed.length);
+        lengths.max().unwrap_or(Offset::ZERO)
             trust: setting.trust,
             size: self.size,
             confirmed: self.confirmed(),
