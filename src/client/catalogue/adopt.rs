@@ -209,6 +209,12 @@ impl Catalogue {
                     path: candidate.path,
                     pattern: candidate.pattern,
                     stat: candidate.stat,
+            // Taken in since it was met, as a generation that was being closed then.
+            let known = self.state().by_inode.get(&candidate.stat.inode).copied();
+            if let Some(id) = known {
+                outcomes.push(Outcome::of(candidate, Ok(id)));
+                continue;
+            }
                     name,
                     quiet: false,
                 }),

@@ -71,11 +71,17 @@ impl Catalogue {
             ClientState::Superseded { by } => by,
             _ => self.close(&old, closing, why)?,
         };
+        self.hand_over(&old, new)?;
+        Ok(new)
+    }
+
+    /// What follows the commit that closed `old`. After an error it is to be called again.
+    pub(super) fn hand_over(&self, old: &Tracked, new: FileId) -> Result<(), GenerationError> {
         let row = self.index.file(new)?.ok_or(GenerationError::Unknown(new))?;
         self.move_link(&old.name, &row.name, row.inode)?;
         self.commit(&[ClientChange::FinishRename(new)])?;
-        self.replace(id, new, row);
-        Ok(new)
+        self.replace(old.id, new, row);
+        Ok(())
     }
 
     /// The commit that ends `old`; the number of what follows.

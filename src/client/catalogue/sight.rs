@@ -111,6 +111,14 @@ impl Catalogue {
         let end = if lacks.is_empty() {
             ClientState::Released
         } else {
+        let row = self.index.file(id)?;
+        if let Some(ClientState::Superseded { by }) = row.map(|row| row.state) {
+            // Closed already; the link has moved, and an error came before the rest was done.
+            if let Err(error) = self.hand_over(&tracked, by) {
+                tracing::warn!("{}: {error}", tracked.name);
+            }
+            return Ok(());
+        }
             ClientState::Lost
         };
         let mut changes = vec![ClientChange::State(id, end)];

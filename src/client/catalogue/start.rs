@@ -215,6 +215,12 @@ impl Catalogue {
     }
 
     fn explain(&self, name: StableName, inode: Inode) -> Result<(), StartError> {
+        if let Some(owner) = self.owner(inode)? {
+            tracing::warn!(
+                "{name} in the datadir is a second link of {owner}; not delivered again"
+            );
+            return Ok(());
+        }
         let Some(id) = self.index.by_name(&name)? else {
             self.state().orphans.insert(inode, name);
             return Ok(());
@@ -235,6 +241,16 @@ impl Catalogue {
             ),
         }
         Ok(())
+    }
+
+    /// The name under which an active file holds this inode.
+    fn owner(&self, inode: Inode) -> Result<Option<StableName>, StartError> {
+        let id = self.state().by_inode.get(&inode).copied();
+        let Some(owner) = id.and_then(|id| self.tracked(id)) else {
+            return Ok(None);
+        };
+        let held = self.shows(&owner.name, inode)?;
+        Ok(held.then(|| owner.name.clone()))
     }
 
     /// Whether the link `name` shows this inode now.

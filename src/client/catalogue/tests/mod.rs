@@ -435,6 +435,76 @@ fn a_commit_that_succeeded_unnoticed_is_gone_on_from() {
 }
 
 #[test]
+fn a_rename_done_before_an_error_is_gone_on_from() {
+    let bench = Bench::new();
+    let run = bench.start();
+    let path = bench.write("a", "12345");
+    let old = run.adopt(&path, "a");
+    let row = NewFile {
+        inode: old.inode,
+        generation: 2,
+        name: name("a.1"),
+        source: old.source.clone(),
+        pattern: old.pattern.clone(),
+        discovered: clock::now(),
+        length: Offset::ZERO,
+        times: Times::default(),
+    };
+    let new = run.catalogue.index().supersede(old.id, row).unwrap();
+    fs::rename(bench.datadir().join("a"), bench.datadir().join("a.1")).unwrap();
+
+    assert!(run.catalogue.open(old.id).is_err());
+    assert_eq!(run.catalogue.active(), [new]);
+    assert_eq!(run.state_of(new), ClientState::Active);
+    assert_eq!(run.state_of(old.id), ClientState::Superseded { by: new });
+    assert_eq!(run.events(EventKind::Lost), [""; 0]);
+    assert_eq!(run.sight(&path), Sighting::Known(new));
+}
+
+#[test]
+fn one_inode_has_one_active_file() {
+    let bench = Bench::new();
+    let run = bench.start();
+    let path = bench.write("a", "12345");
+    let file = run.adopt(&path, "a");
+    // Met before its generation was closed, adopted behind it.
+    assert_eq!(run.adopt(&path, "a").id, file.id);
+    assert_eq!(fs::metadata(&path).unwrap().nlink(), 2);
+    drop(run);
+
+    // Somebody's second link, and one that was lost and comes back.
+    fs::hard_link(&path, bench.datadir().join("z")).unwrap();
+    let run = bench.start();
+    run.catalogue.adopt_orphans();
+    assert_eq!(run.catalogue.active(), [file.id]);
+    fs::remove_file(bench.datadir().join("a")).unwrap();
+    assert_eq!(run.sight(&path), Sighting::New);
+    let again = run.adopt(&path, "a");
+    assert_eq!(again.name, name("a.1"));
+    drop(run);
+    fs::hard_link(&path, bench.datadir().join("a")).unwrap();
+    let run = bench.start();
+    run.catalogue.adopt_orphans();
+    assert_eq!(run.catalogue.active(), [again.id]);
+}
+
+#[test]
+fn what_was_cut_off_unconfirmed_is_lost_once() {
+    let bench = Bench::new();
+    let run = bench.start();
+    let file = run.adopt(&bench.write("a", "12345"), "a");
+    run.confirm(0, file.id, 2);
+    let had = run.catalogue.length(file.id);
+    assert_eq!(had.bytes(), 5);
+    let size = Offset::new(3).unwrap();
+    run.catalogue.shortened(file.id, had, size);
+    run.catalogue.shortened(file.id, had, size);
+    assert_eq!(run.catalogue.length(file.id), size);
+    run.catalogue.flush().unwrap();
+    assert_eq!(run.events(EventKind::Lost).len(), 2);
+}
+
+#[test]
 fn progress_is_visible_at_once_and_durable_after_a_flush() {
     let bench = Bench::new();
     let run = bench.start();
