@@ -327,12 +327,14 @@ impl Shared {
             met
         };
         if met.sweep {
-            self.store().await?;
-        }
-        self.tell(met);
-        if met.sweep {
+            let stored = self.store().await;
+            self.tell(met);
+            // Stored or not, it has begun, and no later answer begins it again.
             self.sweep.notify_one();
         }
+            stored?;
+        } else {
+            self.tell(met);
         Ok(stamp.map(|stamp| stamp.boot))
     }
 

@@ -32,6 +32,7 @@ async fn sweep(shared: &Arc<Shared>, sweep: Sweep) {
     files.sort_unstable();
     let count = files.len();
     shared.state().unswept = files.iter().copied().collect();
+    let mut asked = Vec::new();
     while !files.is_empty() && due() {
         let batch = files.split_off(files.len().saturating_sub(BATCH));
         {
@@ -42,9 +43,9 @@ async fn sweep(shared: &Arc<Shared>, sweep: Sweep) {
         }
         shared.changed.notify_waiters();
         sleep(Duration::from_secs(1) * u32::try_from(BATCH).unwrap_or(1) / SWEEP_RATE).await;
+        asked.extend(batch);
         // A destination that is away is not met with all of them at once.
-        let asked = |shared: &Shared| shared.state().unswept.len() - files.len();
-        while asked(shared) > BATCH && due() {
+        while still_unswept(shared, &mut asked) > BATCH && due() {
             shared.sweep.notified().await;
         }
     }
@@ -62,6 +63,14 @@ async fn sweep(shared: &Arc<Shared>, sweep: Sweep) {
     if shared.state().is_delivered() {
         shared.delivered.notify_waiters();
     }
+}
+
+/// Keeps those of the asked files that were not seen yet; how many. Others may be seen before the
+/// sweep comes to them: a failure on the way had them asked about.
+fn still_unswept(shared: &Shared, asked: &mut Vec<FileId>) -> usize {
+    let state = shared.state();
+    asked.retain(|id| state.unswept.contains(id));
+    asked.len()
 }
 
 /// The files of which the destination should have something.

@@ -330,6 +330,49 @@ async fn a_server_that_lost_bytes_is_filled_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_ends_though_files_are_asked_about_before_it_comes_to_them() {
+    let server = TestServer::new(true);
+    let names: Vec<String> = (0..50).map(|number| format!("f{number}")).collect();
+    let files: Vec<(&str, &[u8])> = names.iter().map(|name| (&name[..], &b"x"[..])).collect();
+    let world = World::new(std::slice::from_ref(&server), &files);
+    world.delivered(0).await;
+    {
+        let mut inner = server.lock();
+        (inner.boot, inner.kept) = (2, false);
+    }
+    let world = world.restart().await;
+    let ids = world.catalogue.active();
+    until("the sweep to begin", || {
+        !world.ships[0].shared.state().unswept.is_empty()
+    })
+    .await;
+    for id in ids {
+        world.ships[0].shared.state().schedule.ask(id);
+    }
+    world.delivered(0).await;
+    assert!(!world.ships[0].status().sweeping);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unsent_bytes_that_were_cut_off_are_missed() {
+    let server = TestServer::new(true);
+    server.lock().dead = true;
+    let world = World::new(std::slice::from_ref(&server), &[("log", b"12345")]);
+    let id = world.id("log");
+    world.ships[0].expect(&[(id, Offset::new(5).unwrap())]);
+    fs::write(world.path("log"), b"new").unwrap();
+    server.lock().dead = false;
+    let delivered = timeout(LONG, world.ships[0].delivered()).await;
+    assert!(delivered.is_ok(), "{:?}", world.ships[0].status());
+    world.assert_equal(0, "log");
+    assert_eq!(world.ships[0].missing().len(), 1);
+    world.catalogue.flush().unwrap();
+    let events = world.catalogue.index().events(0, 10).unwrap();
+    let lost = |kind| matches!(kind, crate::index::EventKind::Lost);
+    assert!(events.iter().any(|(_, event)| lost(event.kind)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_truncated_file_becomes_a_new_generation() {
     let server = TestServer::new(true);
     let world = World::new(
