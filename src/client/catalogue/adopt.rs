@@ -52,6 +52,11 @@ pub enum AdoptError {
         "lies on another filesystem (or bind mount) than the datadir and cannot be linked; a second client with its datadir there can deliver it"
     )]
     OtherFilesystem,
+    /// Two filesystems, one of them a copy of the other.
+    #[error(
+        "has the inode number and birth time of a file on another filesystem (a snapshot, or one without birth times) and cannot be told from it; deliver it to a directory of its own"
+    )]
+    SameInode,
     /// EMLINK.
     #[error("has as many links as its filesystem allows")]
     TooManyLinks,

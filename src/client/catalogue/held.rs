@@ -24,6 +24,13 @@ impl Catalogue {
         let mut inodes = HashSet::new();
         let (mut outcomes, mut new) = (Vec::new(), Vec::new());
         for candidate in batch {
+            let (inode, device) = (candidate.stat.inode, candidate.stat.device);
+            let first = *self.state().devices.entry(inode).or_insert(device);
+            if first != device {
+                let error = Err(AdoptError::SameInode);
+                outcomes.push(Outcome::of(candidate, error));
+                continue;
+            }
             // A second name of the same inode is no second file.
             if !inodes.insert(candidate.stat.inode) {
                 continue;
@@ -86,6 +93,9 @@ impl Catalogue {
         let (path, stat) = (&candidate.path, &candidate.stat);
         let source = Source::checked(Arc::clone(&candidate.file), stat.inode)
             .map_err(|error| AdoptError::Unreadable(error.to_string()))?;
+        if row.state != ClientState::Active {
+            self.commit(&[ClientChange::FinishRename(id)])?;
+        }
         let moved = row.source != *path;
         let in_doubt = moved || row.times != times(stat);
         let entry = self.known(id, row)?;
@@ -115,7 +125,13 @@ impl Catalogue {
         };
         let row = self.index.file(id)?;
         Ok(row
-            .filter(|row| row.state == ClientState::Active)
+            .filter(|row| {
+                // No link is to be renamed here: only the last commit of a closing is missing.
+                matches!(
+                    row.state,
+                    ClientState::Active | ClientState::Renaming { .. }
+                )
+            })
             .map(|row| (id, row)))
     }
 

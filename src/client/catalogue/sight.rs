@@ -31,6 +31,10 @@ impl Catalogue {
         let Some(tracked) = self.tracked(id) else {
             return Ok(Sighting::New);
         };
+        let device = self.state().devices.get(&stat.inode).copied();
+        if device.is_some_and(|device| device != stat.device) {
+            return Ok(Sighting::New);
+        }
         if let Holding::Links(datadir, _) = &self.holding
             && matches!(disk::shows(datadir, &tracked.name, stat.inode), Ok(false))
         {

@@ -26,6 +26,9 @@ pub(super) struct State {
     pub(super) files: HashMap<FileId, Entry>,
     /// The active generation of each inode.
     pub(super) by_inode: HashMap<Inode, FileId>,
+    /// Where the files of this run lie that are held by descriptors: a snapshot of a filesystem has
+    /// its inodes.
+    pub(super) devices: HashMap<Inode, u64>,
     /// Links of the datadir that have no row yet.
     pub(super) orphans: HashMap<Inode, StableName>,
     pub(super) unwritten: Unwritten,

@@ -61,6 +61,26 @@ fn nothing_is_linked_and_an_appended_file_goes_on() {
 }
 
 #[test]
+fn a_copy_of_a_filesystem_is_told_and_not_passed_over() {
+    let bench = Bench::new();
+    let path = bench.write("log", "12345");
+    let run = bench.start_held(9);
+    let wanted = own_name(&path).to_string();
+    let mut elsewhere = Run::candidate(&path, &wanted);
+    elsewhere.stat.device += 1;
+    let batch = vec![Run::candidate(&path, &wanted), elsewhere];
+    let mut refused = run.catalogue.adopt(batch);
+    refused.retain(|outcome| outcome.result.is_err());
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0].result, Err(AdoptError::SameInode));
+
+    let mut stat = file::stat_path(&path).unwrap();
+    stat.device += 1;
+    let sighting = run.catalogue.sight(path.as_os_str().as_bytes(), "p", &stat);
+    assert_eq!(sighting.unwrap(), Sighting::New);
+}
+
+#[test]
 fn a_rotated_file_goes_on_and_the_new_one_gets_its_time() {
     let bench = Bench::new();
     let path = bench.write("log", "12345");
