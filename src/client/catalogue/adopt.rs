@@ -209,17 +209,17 @@ impl Catalogue {
             if !inodes.insert(candidate.stat.inode) {
                 continue;
             }
-            match self.link(datadir, &candidate, &mut taken) {
-                Ok(name) => linked.push(Linked {
-                    path: candidate.path,
-                    pattern: candidate.pattern,
-                    stat: candidate.stat,
             // Taken in since it was met, as a generation that was being closed then.
             let known = self.state().by_inode.get(&candidate.stat.inode).copied();
             if let Some(id) = known {
                 outcomes.push(Outcome::of(candidate, Ok(id)));
                 continue;
             }
+            match self.link(datadir, &candidate, &mut taken) {
+                Ok(name) => linked.push(Linked {
+                    path: candidate.path,
+                    pattern: candidate.pattern,
+                    stat: candidate.stat,
                     name,
                     quiet: false,
                 }),

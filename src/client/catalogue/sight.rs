@@ -111,10 +111,6 @@ impl Catalogue {
         ) {
             return Ok(());
         }
-        let lacks = self.lacking(id);
-        let end = if lacks.is_empty() {
-            ClientState::Released
-        } else {
         let row = self.index.file(id)?;
         if let Some(ClientState::Superseded { by }) = row.map(|row| row.state) {
             // Closed already; the link has moved, and an error came before the rest was done.
@@ -123,6 +119,10 @@ impl Catalogue {
             }
             return Ok(());
         }
+        let lacks = self.lacking(id);
+        let end = if lacks.is_empty() {
+            ClientState::Released
+        } else {
             ClientState::Lost
         };
         let mut changes = vec![ClientChange::State(id, end)];

@@ -331,10 +331,10 @@ impl Shared {
             self.tell(met);
             // Stored or not, it has begun, and no later answer begins it again.
             self.sweep.notify_one();
-        }
             stored?;
         } else {
             self.tell(met);
+        }
         Ok(stamp.map(|stamp| stamp.boot))
     }
 

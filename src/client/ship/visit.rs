@@ -22,6 +22,10 @@ use crate::sys::clock;
 use crate::types::{ByteRange, Offset, Prefix};
 use crate::wire::Condition;
 
+/// Steps without a question after which a file is given up for this turn: more than any course of
+/// events takes, unless its bytes come and go, or its size is not that of its content.
+const ROUNDS: u32 = 64;
+
 /// What a turn needs to know of its destination.
 #[derive(Clone)]
 pub(super) struct Setting {
@@ -173,24 +177,24 @@ impl Visit {
 
     fn try_advance(&mut self, setting: &Setting) -> Result<Turn, ReadError> {
         let id = self.tracked.id;
-        loop {
+        for _ in 0..ROUNDS {
             if setting.catalogue.tracked(id).is_none() {
                 return Ok(Turn::Gone(None));
             }
+            let had = setting.catalogue.length(id);
             self.size = self.source.size()?;
             self.elsewhere = setting
                 .catalogue
                 .largest_confirmed(id)
-            let had = setting.catalogue.length(id);
                 .filter(|(destination, _)| *destination != setting.destination)
                 .map(|(_, progress)| progress);
+            if self.size < had && self.size >= self.largest_confirmed() {
+                setting.catalogue.shortened(id, had, self.size);
+            }
             if !setting.long && self.behind() > PIECE_START {
                 return Ok(Turn::Long);
             }
             let turn = match self.decide(setting) {
-            if self.size < had && self.size >= self.largest_confirmed() {
-                setting.catalogue.shortened(id, had, self.size);
-            }
                 Step::Idle if !self.seam_seen => self.look_at_seam()?,
                 Step::Idle => Some(self.settle(setting)),
                 Step::Head => Some(ask(Asked::Head)),
@@ -213,10 +217,6 @@ impl Visit {
                 return Ok(turn);
             }
         }
-    }
-
-    fn decide(&self, setting: &Setting) -> Step {
-        next(&View {
         let why = "it changes whenever it is read, or ends before its size";
         Ok(Turn::Fail(FileError::Unreadable(why.to_owned())))
     }
@@ -226,6 +226,10 @@ impl Visit {
         let rows = [&self.progress, &self.elsewhere].into_iter().flatten();
         let lengths = rows.map(|progress| progress.confirmed.length);
         lengths.max().unwrap_or(Offset::ZERO)
+    }
+
+    fn decide(&self, setting: &Setting) -> Step {
+        next(&View {
             trust: setting.trust,
             size: self.size,
             confirmed: self.confirmed(),

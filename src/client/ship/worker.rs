@@ -16,7 +16,7 @@ use super::visit::{Question, Setting, Turn, Visit};
 use crate::client::http::{Line, LineError, Payload, Reply};
 use crate::client::plan::{After, Asked, FileError, Heard, Remote, Trust, heard};
 use crate::index::client::Progress;
-use crate::limits::{ERROR_RETRY, HEARTBEAT, IO_CHUNK, PIECE_START};
+use crate::limits::{ERROR_RETRY, HEARTBEAT, IO_CHUNK, PIECE_MIN, PIECE_START};
 use crate::sys::clock;
 use crate::types::{BootId, FileId, Offset, StableName};
 use crate::wire::{ContentRange, ReprDigest, header};
@@ -355,6 +355,14 @@ impl Worker {
                 return Some(Ended::Later(until));
             }
         };
+        if let Asked::Append { range, .. } = asked
+            && reply.status == 413
+            && range.len() > PIECE_MIN
+        {
+            // Larger than it, or a proxy on the way, takes in one request.
+            self.shared.cut(range.len());
+            return Some(Ended::Later(clock::monotonic()));
+        }
         let heard = heard(setting.trust, &asked, &reply.answer());
         let looks = heard == Heard::Look;
         match visit.course.hear(&asked, heard, visit.confirmed()) {
