@@ -35,6 +35,8 @@ pub(super) struct Worker {
     first: bool,
     stop: watch::Receiver<bool>,
     connection: Option<Connection>,
+    /// When the next heartbeat is due; `None` before the first was answered, or after a failure.
+    beat: Option<Instant>,
 }
 
 /// An open connection whose heartbeat was answered.
@@ -43,7 +45,6 @@ struct Connection {
     serial: u64,
     boot: Option<BootId>,
     trust: Trust,
-    beat: Instant,
     used: Instant,
     /// It has answered to more than a heartbeat.
     proven: bool,
@@ -65,6 +66,7 @@ impl Worker {
             first,
             stop,
             connection: None,
+            beat: None,
         }
     }
 
@@ -93,8 +95,7 @@ impl Worker {
         {
             self.connection = None;
         }
-        let beat = self.connection.as_ref().map(|open| open.beat);
-        let until = match shared.todo(self.first, beat) {
+        let until = match shared.todo(self.first, self.beat_due()) {
             Todo::Wait(until) => until,
             todo => return todo,
         };
@@ -120,6 +121,13 @@ impl Worker {
         Todo::Wait(None)
     }
 
+    /// When the next heartbeat is due. An idle connection that the other side closed is not opened
+    /// before; only the first connection keeps up with a destination that gets nothing.
+    fn beat_due(&self) -> Option<Instant> {
+        let open = self.connection.is_some();
+        self.beat.filter(|_| open || self.first)
+    }
+
     /// Opens the connection if there is none and sends the heartbeat; the gate follows.
     async fn meet(&mut self) {
         let stopped = self.shared.state().session.stopped().is_some();
@@ -127,9 +135,13 @@ impl Worker {
             self.shared.state().session.forgive();
             self.connection = None;
         }
-        let met = match self.beat().await {
-            Err(NoAnswer::Line(_)) if self.connection.is_none() => self.connect().await,
-            other => other,
+        let met = match self.connection.take() {
+            Some(open) => match self.beat_over(open).await {
+                // The other side may close what was idle.
+                Err(NoAnswer::Line(_)) => self.connect().await,
+                met => met,
+            },
+            None => self.connect().await,
         };
         match met {
             Ok(()) if stopped => self.probe().await,
@@ -138,16 +150,20 @@ impl Worker {
         }
     }
 
-    /// Sends the heartbeat over the open connection, or opens one. With [`NoAnswer::Line`] and no
-    /// connection left, an old one had been closed.
-    async fn beat(&mut self) -> Result<(), NoAnswer> {
-        let Some(mut open) = self.connection.take() else {
-            return self.connect().await;
-        };
+    async fn beat_over(&mut self, mut open: Connection) -> Result<(), NoAnswer> {
         let reply = heartbeat(&self.shared, &mut open.line).await?;
         open.boot = self.shared.met(open.serial, &reply).await?;
-        self.connection = Some(open.beaten(&self.shared));
+        self.beaten(open);
         Ok(())
+    }
+
+    /// The heartbeat was answered.
+    fn beaten(&mut self, mut open: Connection) {
+        let now = clock::monotonic();
+        open.trust = self.shared.state().session.trust();
+        open.used = now;
+        self.connection = Some(open);
+        self.beat = Some(now + HEARTBEAT);
     }
 
     async fn connect(&mut self) -> Result<(), NoAnswer> {
@@ -156,23 +172,21 @@ impl Worker {
         let mut line = Line::open(&self.shared.connector, &self.shared.target).await?;
         let reply = heartbeat(&self.shared, &mut line).await?;
         let boot = self.shared.met(serial, &reply).await?;
-        let now = clock::monotonic();
-        let open = Connection {
+        self.beaten(Connection {
             line,
             serial,
             boot,
             trust: Trust::Unverified,
-            beat: now,
-            used: now,
+            used: clock::monotonic(),
             proven: false,
-        };
-        self.connection = Some(open.beaten(&self.shared));
+        });
         Ok(())
     }
 
     /// The connection is of no use, or the destination is not.
     async fn failed(&mut self, meeting: bool, error: &NoAnswer) {
         self.connection = None;
+        self.beat = None;
         if let NoAnswer::Fault(Fault::Refused(Refused::Stop(reason))) = error {
             self.shared.stop(*reason, None).await;
         } else {
@@ -263,7 +277,12 @@ impl Worker {
                 self.shared.forget(job.id);
                 return (Ended::Done, None);
             }
-            Err(error) => return (in_error(error), None),
+            Err(error) => {
+                if let Some(tracked) = setting.catalogue.tracked(job.id) {
+                    self.shared.tell_failure(&tracked, &error);
+                }
+                return (in_error(error), None);
+            }
         };
         loop {
             if visit.take_moved() {
@@ -407,8 +426,7 @@ impl Worker {
             // A write since the file was looked at has marked it again.
             return (visit.course.remote == Remote::Agreed).then_some(Ended::Done);
         }
-        let beat = self.connection.as_ref().map(|open| open.beat);
-        let due = beat.is_none_or(|beat| beat <= clock::monotonic());
+        let due = self.beat.is_none_or(|beat| beat <= clock::monotonic());
         let yield_to_others =
             due || *self.stop.borrow() || self.shared.state().schedule.has_waiting();
         yield_to_others.then_some(Ended::More {
@@ -475,17 +493,6 @@ enum Lost {
     Stale,
     /// The destination failed.
     Failed,
-}
-
-impl Connection {
-    /// Its heartbeat was answered.
-    fn beaten(mut self, shared: &Shared) -> Self {
-        let now = clock::monotonic();
-        self.trust = shared.state().session.trust();
-        self.beat = now + HEARTBEAT;
-        self.used = now;
-        self
-    }
 }
 
 async fn heartbeat(shared: &Shared, line: &mut Line) -> Result<Reply, LineError> {
