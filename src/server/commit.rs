@@ -197,3 +197,102 @@ fn refuse(jobs: Vec<Job>) {
         (job.done)(Err(Uncommitted));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::{EventKind, NewEvent};
+    use crate::sys::clock;
+
+    struct Fixture {
+        _directory: tempfile::TempDir,
+        index: Arc<ServerIndex>,
+        commits: Committer,
+        thread: JoinHandle<()>,
+    }
+
+    fn fixture() -> Fixture {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("server.redb");
+        ServerIndex::create(&file).unwrap();
+        let index = Arc::new(ServerIndex::open(&file, clock::now()).unwrap());
+        let (commits, thread) = Committer::start(Arc::clone(&index)).unwrap();
+        Fixture {
+            _directory: directory,
+            index,
+            commits,
+            thread,
+        }
+    }
+
+    fn event(detail: &str) -> Vec<ServerChange> {
+        let event = NewEvent::now(EventKind::Rebuilt, b"", detail.to_owned());
+        vec![ServerChange::Event(event)]
+    }
+
+    #[test]
+    fn all_that_waits_is_committed_and_then_told() {
+        let fixture = fixture();
+        let epoch = fixture.commits.epoch();
+        let before = fixture.index.number();
+        let (tell, told) = mpsc::channel();
+        for number in 0..50 {
+            let (tell, index) = (tell.clone(), Arc::clone(&fixture.index));
+            let done = move |committed: Result<CommitNumber, Uncommitted>| {
+                let is_visible = committed.is_ok_and(|number| index.number() >= number);
+                tell.send((number, is_visible)).unwrap();
+            };
+            let changes = event(&number.to_string());
+            fixture.commits.submit(epoch, changes, Box::new(done));
+        }
+        drop((tell, fixture.commits));
+        let told: Vec<_> = told.iter().collect();
+        assert_eq!(
+            told,
+            (0..50).map(|number| (number, true)).collect::<Vec<_>>()
+        );
+        fixture.thread.join().unwrap();
+        assert_eq!(fixture.index.events(0, 100).unwrap().len(), 50);
+        assert!(fixture.index.number() > before);
+    }
+
+    #[test]
+    fn what_was_derived_before_a_failure_is_refused() {
+        let fixture = fixture();
+        let before = fixture.commits.epoch();
+        fixture.commits.epoch.fetch_add(1, Ordering::AcqRel);
+        let refused = fixture.commits.submit_and_wait(before, event("old"));
+        assert_eq!(refused, Err(Uncommitted));
+        let now = fixture.commits.epoch();
+        fixture.commits.submit_and_wait(now, event("new")).unwrap();
+        assert_eq!(fixture.index.events(0, 100).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_group_that_was_refused_is_tried_one_by_one() {
+        let fixture = fixture();
+        let epoch = fixture.commits.epoch();
+        let thread = Thread {
+            index: Arc::clone(&fixture.index),
+            waiting: mpsc::channel().1,
+            epoch: Arc::clone(&fixture.commits.epoch),
+        };
+        let (tell, told) = mpsc::channel();
+        let group = ["one", "two"].map(|detail| {
+            let tell = tell.clone();
+            Job {
+                epoch,
+                changes: event(detail),
+                done: Box::new(move |result| tell.send(result.is_ok()).unwrap()),
+            }
+        });
+        thread.commit_singly(group.into(), &never_mind()).unwrap();
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [true, true]);
+    }
+
+    /// Some error of an index.
+    fn never_mind() -> IndexError {
+        let nowhere = std::path::Path::new("/nonexistent/server.redb");
+        ServerIndex::create(nowhere).unwrap_err()
+    }
+}
