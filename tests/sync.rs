@@ -321,7 +321,9 @@ fn a_dead_destination_does_not_keep_the_living_from_having_all() {
     assert_exit(&output, 3);
     assert_same_tree(&logs, &server.datadir.join("x"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains(&dead), "{text}");
+    let row = text.lines().find(|line| line.starts_with("50 files"));
+    let row = row.unwrap_or_else(|| panic!("no row for what is missing:\n{text}"));
+    assert!(row.contains(&dead) && row.contains("refused"), "{row}");
 
     // Nothing is wrong with the other one.
     let living = rows(&client.datadir, "progress");

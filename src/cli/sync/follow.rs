@@ -139,7 +139,7 @@ impl Follower {
         let waited = sys::clock::monotonic().duration_since(last);
         (waited >= self.run.patience).then(|| {
             let patience = humantime::format_duration(self.run.patience);
-            match &status.fault {
+            match &status.last_failure {
                 Some(fault) => format!("no progress for {patience}: {fault}"),
                 None => format!("no progress for {patience}"),
             }

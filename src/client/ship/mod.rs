@@ -60,6 +60,8 @@ pub struct Status {
     pub stopped: Option<String>,
     /// What is wrong with it, if it does not take anything.
     pub fault: Option<String>,
+    /// What the last failure was, even a single one; none since it last took something.
+    pub last_failure: Option<String>,
     /// Every file there is being looked at again.
     pub sweeping: bool,
     /// Files that wait.
@@ -147,6 +149,7 @@ impl Ship {
             verified: known.then(|| state.session.trust() == Trust::Verified),
             stopped: state.session.stopped().map(str::to_owned),
             fault: state.fault.clone(),
+            last_failure: state.last_failure.clone(),
             sweeping: state.session.row().sweep_pending,
             files_behind: waiting.count(),
             bytes_sent: self.shared.sent(),

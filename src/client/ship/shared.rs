@@ -72,6 +72,8 @@ pub(super) struct State {
     pub(super) last_progress: Option<Instant>,
     /// Why nothing can be delivered; what was last said of it in the log.
     pub(super) fault: Option<String>,
+    /// What the last failure was, said or not; none since it last took something.
+    pub(super) last_failure: Option<String>,
     /// It was said in the log that it is delivered to.
     announced: bool,
     gate: Gate,
@@ -132,6 +134,7 @@ impl Shared {
                 expected: Expected::default(),
                 last_progress: None,
                 fault: None,
+                last_failure: None,
                 announced: false,
                 gate: Gate::Shut(clock::monotonic()),
                 failures: 0,
@@ -406,6 +409,7 @@ impl Shared {
     /// The destination does what it should.
     fn well(&self, state: &mut State) {
         state.failures = 0;
+        state.last_failure = None;
         if state.announced && state.fault.is_none() {
             return;
         }
@@ -431,6 +435,7 @@ impl Shared {
             let pause = retry_after.map_or(pause, |after| after + pause);
             state.gate = Gate::Shut(clock::monotonic() + pause);
         }
+        state.last_failure = Some(why.to_owned());
         // The first failure after progress is no news yet: a bad line has one every second.
         if state.fault.is_none() && state.failures > 1 {
             tracing::warn!("{}: {why}; trying again until it works", self.url);
