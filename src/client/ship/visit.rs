@@ -113,13 +113,18 @@ impl Visit {
             Err(error) => return Err(FileError::Unreadable(error.to_string())),
         };
         let progress = catalogue.progress(setting.destination, id);
-        let retired = progress
-            .as_ref()
-            .is_some_and(|progress| progress.state == ProgressState::Retired);
+        let state = progress.as_ref().map(|progress| &progress.state);
+        let retired = state == Some(&ProgressState::Retired);
+        // An earlier process found it so: what is recorded was contradicted.
+        let in_error = matches!(
+            state,
+            Some(ProgressState::Conflict | ProgressState::Error { .. })
+        );
         let confirmed = confirmed(progress.as_deref());
         let fresh = catalogue.fresh(setting.destination, id);
         let remote = match certainty {
             Certainty::Unsure => Remote::Unasked,
+            _ if in_error => Remote::Unasked,
             _ if retired => Remote::Retired,
             Certainty::Asked => Remote::Agreed,
             Certainty::Recorded => Remote::at_first(setting.trust, confirmed, fresh),

@@ -354,6 +354,29 @@ async fn a_sweep_ends_though_files_are_asked_about_before_it_comes_to_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_outlives_the_process_that_found_it() {
+    let server = TestServer::new(true);
+    let world = World::new(std::slice::from_ref(&server), &[("a", b"aaaa")]);
+    world.delivered(0).await;
+    {
+        let mut inner = server.lock();
+        inner.files.get_mut("/in/a").unwrap().disk[1] = b'!';
+        (inner.boot, inner.kept) = (2, false);
+    }
+    let world = world.restart().await;
+    until("the conflict", || {
+        !world.ships[0].status().errors.is_empty()
+    })
+    .await;
+    until("the sweep's end", || !world.ships[0].status().sweeping).await;
+    server.lock().kept = true;
+    let world = world.restart().await;
+    world.delivered(0).await;
+    assert_eq!(world.ships[0].missing().len(), 1);
+    assert_eq!(world.ships[0].status().errors.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unsent_bytes_that_were_cut_off_are_missed() {
     let server = TestServer::new(true);
     server.lock().dead = true;
