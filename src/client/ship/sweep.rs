@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::session::Sweep;
 use super::shared::Shared;
-use crate::limits::SWEEP_RATE;
+use crate::limits::{FLUSH_INTERVAL, SWEEP_RATE};
 use crate::types::FileId;
 
 /// Files that are asked about together.
@@ -51,6 +51,10 @@ async fn sweep(shared: &Arc<Shared>, sweep: Sweep) {
     }
     while !shared.state().unswept.is_empty() && due() {
         shared.sweep.notified().await;
+    }
+    // What it found is written before it counts as over: not all of it may fit one transaction.
+    while due() && shared.store().await.is_err() {
+        sleep(FLUSH_INTERVAL).await;
     }
     if !shared.state().session.swept(sweep) {
         return;
