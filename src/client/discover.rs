@@ -3,9 +3,11 @@
 //!
 //! A directory is watched before it is read, so that what appears in between is told of. A
 //! notification is nothing but a path to look at, by the same walk that a scan is; when
-//! notifications were lost, everything is scanned.
+//! notifications were lost, everything is scanned. Where there are no watches to be had, the scan
+//! is all there is: a watcher that polls would be a second scan.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -143,6 +145,19 @@ pub struct Unlinkable {
     pub wholly: bool,
 }
 
+impl fmt::Display for Unlinkable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pattern, files, .. } = self;
+        write!(f, "pattern {pattern}: ")?;
+        match files {
+            0 => f.write_str("its directories lie"),
+            files if self.wholly => write!(f, "none of its {files} files is delivered, they lie"),
+            files => write!(f, "{files} of its files are not delivered, they lie"),
+        }?;
+        f.write_str(" on another filesystem (or bind mount) than the datadir")
+    }
+}
+
 /// What a scan met of one pattern.
 #[derive(Default, Clone, Copy)]
 struct Count {
@@ -257,9 +272,8 @@ impl Discovery {
                 .iter()
                 .any(|it| it.pattern == *pattern)
         };
-        for Unlinkable { pattern, .. } in unlinkable.iter().filter(|it| !known(&it.pattern)) {
-            let why = AdoptError::OtherFilesystem;
-            tracing::error!("pattern {pattern} is not delivered: what it finds {why}");
+        for it in unlinkable.iter().filter(|it| !known(&it.pattern)) {
+            tracing::error!("{it}; a second client with its datadir there can deliver them");
         }
         self.report = Report {
             files: tally.files,

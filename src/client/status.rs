@@ -53,11 +53,7 @@ fn destination(status: &Status, bytes: u64) -> String {
 fn passed_over(report: &Report) -> String {
     let mut text = String::new();
     for it in &report.unlinkable {
-        let (pattern, files) = (&it.pattern, it.files);
-        let _ = write!(
-            text,
-            "; pattern {pattern}: {files} files not delivered, they lie on another filesystem"
-        );
+        let _ = write!(text, "; {it}");
     }
     if report.symlinks + report.special > 0 {
         let (symlinks, special) = (report.symlinks, report.special);
