@@ -66,7 +66,7 @@ pub(super) enum Command {
 /// Flags of both daemons; the letters combine, as in `-dsf FILE`.
 #[derive(Debug, Args)]
 pub(super) struct DaemonFlags {
-    /// Log debug messages too (to stdout, and to a logfile that is not itself shipped)
+    /// Log debug messages too, on stdout: never in the logfile, which may itself be delivered
     #[arg(short, long)]
     pub(super) debug: bool,
     /// Log to stdout instead of the logfile
