@@ -5,7 +5,7 @@
 //! then ends in order, and what was received stays as a tail.
 //!
 //! In order: look at row, path and file; decide; take the body, writing and hashing; check the
-//! digest; then [`vouch`](super::vouch): fdatasync, a look at the path, directories, commit,
+//! digest; then [`vouch`]: fdatasync, a look at the path, directories, commit,
 //! answer. What a crash leaves: up to the commit a tail, after it the whole append. A confirm is
 //! the same without a body.
 //!
