@@ -6,82 +6,23 @@
 //! notifications were lost, everything is scanned. Where there are no watches to be had, the scan
 //! is all there is: a watcher that polls would be a second scan.
 
-use std::collections::{BTreeSet, HashMap};
+mod finder;
+mod mail;
+
+use std::collections::HashMap;
 use std::fmt;
-use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use notify::event::{EventKind, ModifyKind, RenameMode};
 use notify::{RecursiveMode, Watcher as _};
-use tokio::sync::Notify;
 
-use super::catalogue::{AdoptError, Candidate, Catalogue, Outcome, Sighting};
-use super::walk::{Found, Tally, Visitor, Walker};
+use self::finder::{Count, Finder};
+pub use self::mail::Mail;
+use self::mail::Post;
+use super::catalogue::{AdoptError, Catalogue};
+use super::walk::{Tally, Walker};
 use crate::config::PatternSettings;
-use crate::config::rename::FileFacts;
-use crate::limits::{ADOPT_BATCH, KEPT_FAILURES, MAIL_PATHS};
-use crate::sys::file::{self, FileKind};
-use crate::sys::{clock, dir, host};
-use crate::types::{Shown, StableName};
-
-/// Paths that notifications tell of, until they are looked at. Bounded: too many of them are a
-/// scan of everything.
-#[derive(Default)]
-pub struct Mail {
-    post: Mutex<Post>,
-    arrived: Notify,
-}
-
-#[derive(Default)]
-struct Post {
-    paths: BTreeSet<PathBuf>,
-    everything: bool,
-}
-
-impl Mail {
-    /// Returns when there may be something to look at.
-    pub async fn arrived(&self) {
-        self.arrived.notified().await;
-    }
-
-    fn heard(&self, event: notify::Result<notify::Event>) {
-        match event {
-            Ok(event) if event.need_rescan() => self.put(Vec::new(), true),
-            Ok(event) if tells_of_names(event.kind) => self.put(event.paths, false),
-            Ok(_) => {}
-            Err(error) => {
-                tracing::debug!(%error, "directory notifications failed; scanning");
-                self.put(Vec::new(), true);
-            }
-        }
-    }
-
-    fn put(&self, paths: Vec<PathBuf>, everything: bool) {
-        let mut post = self.post.lock().unwrap_or_else(PoisonError::into_inner);
-        post.paths.extend(paths);
-        post.everything |= everything || post.paths.len() > MAIL_PATHS;
-        if post.everything {
-            post.paths.clear();
-        }
-        drop(post);
-        self.arrived.notify_one();
-    }
-
-    fn take(&self) -> Post {
-        std::mem::take(&mut *self.post.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// Whether a name appeared: what is written to known files is no news here.
-fn tells_of_names(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Create(_) => true,
-        EventKind::Modify(ModifyKind::Name(mode)) => mode != RenameMode::From,
-        _ => false,
-    }
-}
+use crate::sys::dir;
 
 /// The watches of source directories.
 struct Directories {
@@ -156,14 +97,6 @@ impl fmt::Display for Unlinkable {
         }?;
         f.write_str(" on another filesystem (or bind mount) than the datadir")
     }
-}
-
-/// What a scan met of one pattern.
-#[derive(Default, Clone, Copy)]
-struct Count {
-    taken: u64,
-    elsewhere: u64,
-    failed: u64,
 }
 
 /// Finds files and has them adopted. Calls block; the owner makes one at a time.
@@ -328,155 +261,6 @@ impl Discovery {
 
 fn is_directory(path: &Path) -> bool {
     dir::Dir::open(path).is_ok()
-}
-
-/// Has what a walk meets adopted.
-struct Finder<'a> {
-    patterns: &'a [PatternSettings],
-    catalogue: &'a Catalogue,
-    directories: &'a mut Option<Directories>,
-    failures: &'a mut HashMap<Vec<u8>, AdoptError>,
-    /// What has been said already.
-    before: HashMap<Vec<u8>, AdoptError>,
-    batch: Vec<Candidate>,
-    most: usize,
-    counts: HashMap<String, Count>,
-}
-
-impl<'a> Finder<'a> {
-    fn new(discovery: &'a mut Discovery, before: HashMap<Vec<u8>, AdoptError>) -> Self {
-        Self {
-            patterns: discovery.walker.patterns(),
-            catalogue: &discovery.catalogue,
-            directories: &mut discovery.directories,
-            failures: &mut discovery.failures,
-            before,
-            batch: Vec::new(),
-            most: ADOPT_BATCH.min(host::descriptors() / 8).max(1),
-            counts: HashMap::new(),
-        }
-    }
-
-    fn finish(mut self, tally: &Tally) -> HashMap<String, Count> {
-        self.adopt();
-        for (path, error) in &tally.unreadable {
-            let error = AdoptError::Unreadable(error.to_string());
-            self.failed(path.as_os_str().as_bytes(), error);
-        }
-        self.counts
-    }
-
-    /// The number of a known file, a candidate for a new one.
-    fn meet(&self, found: &Found<'_>) -> Result<Option<Candidate>, AdoptError> {
-        let pattern = &self.patterns[found.pattern];
-        let sight = |stat| self.catalogue.sight(&found.path, &pattern.name, stat);
-        if let Sighting::Known(_) = sight(&found.stat)? {
-            return Ok(None);
-        }
-        let unreadable = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => AdoptError::Gone,
-            _ => AdoptError::Unreadable(error.to_string()),
-        };
-        let file = found.open().map_err(unreadable)?;
-        let stat = file::stat(&file).map_err(unreadable)?;
-        // The path may show something else by now.
-        if stat.kind != FileKind::Regular {
-            return Err(AdoptError::Gone);
-        }
-        if stat.inode != found.stat.inode && sight(&stat)? != Sighting::New {
-            return Ok(None);
-        }
-        let wanted = self.name(pattern, &found.path, &FileFacts::of(&stat, now()))?;
-        Ok(Some(Candidate {
-            path: found.path.clone(),
-            pattern: pattern.name.clone(),
-            wanted,
-            file: Arc::new(file),
-            stat,
-        }))
-    }
-
-    fn name(
-        &self,
-        pattern: &PatternSettings,
-        path: &[u8],
-        facts: &FileFacts,
-    ) -> Result<StableName, AdoptError> {
-        if self.catalogue.holds_links() {
-            return Ok(pattern.naming.name(path, facts)?);
-        }
-        let relative = path.strip_prefix(b"/").unwrap_or(path);
-        StableName::parse(relative).map_err(|problem| AdoptError::Path(problem.to_string()))
-    }
-
-    fn adopt(&mut self) {
-        for outcome in self.catalogue.adopt(std::mem::take(&mut self.batch)) {
-            let Outcome {
-                path,
-                pattern,
-                result,
-            } = outcome;
-            self.came_out(&path, &pattern, result.map(|_| ()));
-        }
-    }
-
-    fn came_out(&mut self, path: &[u8], pattern: &str, result: Result<(), AdoptError>) {
-        let count = self.counts.entry(pattern.to_owned()).or_default();
-        let error = match result {
-            Ok(()) => {
-                count.taken += 1;
-                self.failures.remove(path);
-                return;
-            }
-            Err(AdoptError::Gone) => return,
-            Err(error) => error,
-        };
-        if error == AdoptError::OtherFilesystem {
-            count.elsewhere += 1;
-        } else {
-            count.failed += 1;
-        }
-        self.failed(path, error);
-    }
-
-    /// Keeps a failure, and says it if it is a new one.
-    fn failed(&mut self, path: &[u8], error: AdoptError) {
-        let said = [&self.before, &*self.failures].map(|known| known.get(path));
-        // A run that ends has them in its summary, and what lies elsewhere is said once for the
-        // whole pattern.
-        let for_the_log = self.directories.is_some() && error != AdoptError::OtherFilesystem;
-        if for_the_log && !said.contains(&Some(&error)) {
-            tracing::warn!("{}: not delivered: {error}", Shown(path));
-        }
-        if self.failures.len() < KEPT_FAILURES || self.failures.contains_key(path) {
-            self.failures.insert(path.to_vec(), error);
-        }
-    }
-}
-
-impl Visitor for Finder<'_> {
-    fn directory(&mut self, path: &Path) {
-        if let Some(directories) = self.directories {
-            directories.watch(path, self.catalogue);
-        }
-    }
-
-    fn file(&mut self, found: Found<'_>) {
-        let pattern = &self.patterns[found.pattern].name;
-        match self.meet(&found) {
-            Ok(Some(candidate)) => self.batch.push(candidate),
-            Ok(None) => self.came_out(&found.path, pattern, Ok(())),
-            Err(error) => self.came_out(&found.path, pattern, Err(error)),
-        }
-        if self.batch.len() >= self.most {
-            self.adopt();
-        }
-    }
-}
-
-/// Milliseconds since 1970.
-fn now() -> i64 {
-    clock::now().as_millisecond()
 }
 
 #[cfg(test)]

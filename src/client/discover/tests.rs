@@ -2,12 +2,18 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::time::Duration;
 
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt as _;
+
+use notify::event::EventKind;
+
 use super::*;
 use crate::client::dirty::Dirty;
 use crate::client::watch::Watches;
 use crate::config::glob::{Exclude, Glob};
 use crate::config::rename::Naming;
 use crate::index::client::ClientIndex;
+use crate::limits::MAIL_PATHS;
 use crate::sys::dir::Dir;
 
 /// How long a test waits for what must happen before it calls it missing.
