@@ -157,6 +157,8 @@ fn a_webdav_server_gets_everything_and_loses_nothing() {
     }
     wait_until("the new lines arrive", || all_arrived(&apache, &logs, 40));
 
+    // The last of the progress is written at the end, if not before.
+    client.terminate();
     let progress = common::rows(&datadir, "progress");
     assert_eq!(progress.len(), 40, "{progress:#?}");
     for row in progress {
