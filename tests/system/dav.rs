@@ -33,7 +33,8 @@ impl Apache {
             let config = state.join("httpd.conf");
             fs::write(&config, config_text(&root, &state, port)).expect("a file");
             let mut command = Command::new("apache2");
-            command.arg("-f").arg(&config).args(["-D", "FOREGROUND"]);
+            // One process, so that killing it leaves no workers behind.
+            command.arg("-X").arg("-f").arg(&config);
             let mut daemon = Daemon::spawn(command, &state.join("out"));
             wait_for("Apache accepts or ends", || {
                 let up = TcpStream::connect(("127.0.0.1", port)).is_ok();
