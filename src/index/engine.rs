@@ -18,8 +18,9 @@ use redb::{
 };
 
 use super::error::{IndexError, Problem};
+use super::event::{EventKind, Log, NewEvent};
 use super::reader::Reader;
-use super::schema::{self, Kind};
+use super::schema::{self, Kind, Schema};
 use crate::limits::INDEX_CACHE;
 use crate::sys::database_file;
 
@@ -210,13 +211,22 @@ fn open(path: &Path, kind: Kind) -> Result<(Database, bool), Problem> {
             .create_with_backend(backend)?)
     })?;
     if found.version < schema::newest(kind) {
-        guarded(|| {
-            let transaction = database.begin_write()?;
-            schema::migrate(&transaction, kind, found.version)?;
-            Ok(transaction.commit()?)
-        })?;
+        bring_up_to_date(&database, found)?;
     }
     Ok((database, unclean.get()))
+}
+
+/// Runs the steps that a database lacks, in one transaction, and records that as an event.
+pub(super) fn bring_up_to_date(database: &Database, found: Schema) -> Result<(), Problem> {
+    guarded(|| {
+        let transaction = database.begin_write()?;
+        schema::migrate(&transaction, found.kind, found.version)?;
+        let newest = schema::newest(found.kind);
+        let detail = format!("from schema version {} to {newest}", found.version);
+        let event = NewEvent::now(EventKind::Migrated, b"", detail);
+        Log::default().append(&transaction, [&event])?;
+        Ok(transaction.commit()?)
+    })
 }
 
 /// Runs `body`; a panic in it becomes an error.

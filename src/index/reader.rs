@@ -14,14 +14,16 @@ use redb::{
 
 use super::engine::{builder, guarded};
 use super::error::Problem;
+use super::schema::{self, Kind};
 use crate::sys::database_file::{self, Access, Stamp, Underlay};
 
 /// An open database that is only read.
 pub(crate) enum Reader {
     /// At rest, or in use: commits become visible with each new read.
     Clean(ReadOnlyDatabase),
-    /// Left by a killed process. redb wants to repair it first; the repair stays in memory.
-    Killed {
+    /// Left by a killed process, or of an older schema. redb wants to repair the first, and the
+    /// second is brought up to date: in memory alone.
+    Overlaid {
         database: Database,
         file: Underlay,
         stamp: Stamp,
@@ -48,15 +50,51 @@ impl Reader {
         if let Some(database) = clean {
             return Ok(Self::Clean(database));
         }
+        Self::overlaid(path, file, stamp, |_| Ok(()))
+    }
+
+    /// Opens a database of any kind, with all tables that the newest schema has.
+    pub(crate) fn open_up_to_date(path: &Path) -> Result<(Self, Kind), Problem> {
+        let reader = Self::open(path)?;
+        let found = reader.read(|transaction| {
+            let found = schema::read(transaction)?;
+            schema::check(transaction, found.kind)
+        })?;
+        if found.version == schema::newest(found.kind) {
+            return Ok((reader, found.kind));
+        }
+        let file = Underlay::open(path)?;
+        let stamp = file.stamp()?;
+        let reader = Self::overlaid(path, file, stamp, |database| {
+            let transaction = database.begin_write()?;
+            schema::migrate(&transaction, found.kind, found.version)?;
+            Ok(transaction.commit()?)
+        })?;
+        Ok((reader, found.kind))
+    }
+
+    /// Opens the file under an overlay and has it prepared there; `file` and `stamp` are from
+    /// before.
+    fn overlaid(
+        path: &Path,
+        file: Underlay,
+        stamp: Stamp,
+        prepare: impl FnOnce(&Database) -> Result<(), Problem>,
+    ) -> Result<Self, Problem> {
         let overlay = Overlay::new(Underlay::open(path)?)?;
         let database = guarded(|| {
-            builder()
+            let database = builder()
                 .set_concurrency_mode(ConcurrencyMode::ExclusiveWriter)
                 .create_with_backend(overlay)
-                .map_err(unreadable)
-        })?;
-        Ok(Self::Killed {
-            database,
+                .map_err(unreadable)?;
+            prepare(&database)?;
+            Ok(database)
+        });
+        if file.stamp()? != stamp {
+            return Err(Problem::Changed);
+        }
+        Ok(Self::Overlaid {
+            database: database?,
             file,
             stamp,
         })
@@ -69,7 +107,7 @@ impl Reader {
     ) -> Result<T, Problem> {
         match self {
             Self::Clean(database) => guarded(|| body(&database.begin_read()?)),
-            Self::Killed {
+            Self::Overlaid {
                 database,
                 file,
                 stamp,

@@ -13,6 +13,8 @@ use super::error::Problem;
 
 #[path = "../../migrations/0001_first_tables.rs"]
 mod first_tables;
+#[path = "../../migrations/0002_evidence.rs"]
+mod evidence;
 
 /// Whose database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -57,8 +59,8 @@ type Step = fn(&WriteTransaction) -> Result<(), redb::Error>;
 /// What brings each kind from version n to n + 1, in order.
 fn steps(kind: Kind) -> &'static [Step] {
     match kind {
-        Kind::Client => &[first_tables::client],
-        Kind::Server => &[first_tables::server],
+        Kind::Client => &[first_tables::client, evidence::client],
+        Kind::Server => &[first_tables::server, evidence::server],
     }
 }
 

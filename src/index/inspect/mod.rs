@@ -24,7 +24,7 @@ use super::codec::{Table, TableKey};
 use super::error::{IndexError, Problem};
 use super::event::EVENTS;
 use super::reader::Reader;
-use super::schema::{self, Kind};
+use super::schema::Kind;
 use super::server;
 use crate::limits::INSPECT_ROWS;
 use crate::types::{Offset, StoreId, WirePath};
@@ -37,18 +37,12 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    /// Opens the database at `path`, of either kind. A newer schema is refused.
+    /// Opens the database at `path`, of either kind. A newer schema is refused; an older one is
+    /// brought up to date in memory.
     pub fn open(path: &Path) -> Result<Self, IndexError> {
-        let open = || {
-            let reader = Reader::open(path)?;
-            let kind = reader.read(|transaction| {
-                let found = schema::read(transaction)?;
-                schema::check(transaction, found.kind).map(|schema| schema.kind)
-            })?;
-            Ok((reader, kind))
-        };
         // A daemon that is just starting changes the file of its killed predecessor.
-        let (reader, kind) = again(open).map_err(|problem| IndexError::new(path, problem))?;
+        let (reader, kind) = again(|| Reader::open_up_to_date(path))
+            .map_err(|problem| IndexError::new(path, problem))?;
         Ok(Self {
             path: path.to_owned(),
             kind,

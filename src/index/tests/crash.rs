@@ -16,14 +16,14 @@ use crate::types::{BootId, FileId};
 
 /// A disk with a volatile cache: writes are lost or kept, each for itself, unless synced.
 #[derive(Debug, Default)]
-struct Disk {
+pub(super) struct Disk {
     cached: Vec<u8>,
     durable: Vec<u8>,
     unsynced: Vec<Write>,
     /// Syncs fail, as on a dying disk.
     failing: bool,
     /// What a power cut may leave, and how many commits had returned by then.
-    cuts: Vec<(Vec<u8>, u64)>,
+    pub(super) cuts: Vec<(Vec<u8>, u64)>,
     random: u64,
 }
 
@@ -78,9 +78,23 @@ impl Disk {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Cuttable {
-    disk: Arc<Mutex<Disk>>,
+pub(super) struct Cuttable {
+    pub(super) disk: Arc<Mutex<Disk>>,
     returned: Arc<AtomicU64>,
+}
+
+impl Cuttable {
+    /// A disk that holds these bytes, durably.
+    pub(super) fn holding(bytes: Vec<u8>) -> Self {
+        let backend = Self::default();
+        {
+            let mut disk = backend.disk.lock().unwrap();
+            disk.random = 0x9e37_79b9_7f4a_7c15;
+            disk.cached.clone_from(&bytes);
+            disk.durable = bytes;
+        }
+        backend
+    }
 }
 
 impl StorageBackend for Cuttable {
@@ -177,25 +191,19 @@ fn found(file: &std::path::Path) -> u64 {
     n
 }
 
-/// An index on a disk of ours.
-fn on(backend: &Cuttable) -> ServerIndex {
+/// A new index on a disk of ours.
+fn index() -> (Cuttable, ServerIndex) {
     let fixture = Fixture::new();
-    let new = std::fs::read(fixture.file()).unwrap();
-    {
-        let mut disk = backend.disk.lock().unwrap();
-        disk.random = 0x9e37_79b9_7f4a_7c15;
-        disk.cached.clone_from(&new);
-        disk.durable = new;
-    }
+    let backend = Cuttable::holding(std::fs::read(fixture.file()).unwrap());
     let database = builder().create_with_backend(backend.clone()).unwrap();
     let engine = Engine::over(database, Kind::Server);
-    ServerIndex::start(engine, BootId([1; 16]), at(0)).unwrap()
+    let index = ServerIndex::start(engine, BootId([1; 16]), at(0)).unwrap();
+    (backend, index)
 }
 
 #[test]
 fn a_commit_that_a_disk_refuses_is_an_error_and_so_is_all_after_it() {
-    let backend = Cuttable::default();
-    let index = on(&backend);
+    let (backend, index) = index();
     commit(&index, 1);
     backend.disk.lock().unwrap().failing = true;
     let change = ServerChange::put(path("/b"), row(FileId(9), b"", 0));
@@ -210,8 +218,7 @@ fn a_commit_that_a_disk_refuses_is_an_error_and_so_is_all_after_it() {
 #[test]
 fn a_power_cut_at_any_sync_leaves_every_commit_whole_or_absent() {
     let fixture = Fixture::new();
-    let backend = Cuttable::default();
-    let index = on(&backend);
+    let (backend, index) = index();
     let opening = backend.disk.lock().unwrap().cuts.len();
     for n in 1..=8 {
         commit(&index, n);

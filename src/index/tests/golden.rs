@@ -1,6 +1,6 @@
 //! The encodings of schema version 1, byte for byte. A change here is a change of the format: it
-//! needs a migration step, a new version, and its own golden rows beside these (until the first
-//! release there is nobody's database to migrate, and these are replaced).
+//! needs a migration step, a new version, and its own golden rows beside these. Steps so far only
+//! added tables.
 
 use serde::Serialize;
 

@@ -5,4 +5,5 @@ mod damage;
 mod files;
 mod golden;
 mod kill;
+mod migrate;
 mod shown;
