@@ -12,6 +12,7 @@ pub mod wire;
 pub mod sys;
 pub mod config;
 pub mod index;
+pub mod verify;
 pub mod client;
 pub mod server;
 pub mod cli;
