@@ -238,11 +238,31 @@ fn power_cuts_of_the_client_need_no_operator() {
         tree(&logs).values().all(has_copy).then_some(())
     });
     assert_no_splice(&copies, &lives);
+    // What it knows is on disk when it has ended in order.
+    client.terminate();
+    assert_only_what_is_lost_is_called_so(&client.datadir, &server.datadir);
     for (path, promise) in acks.promises() {
         let copy = server.datadir.join(path.trim_start_matches('/'));
         let hash = common::prefix_hash(&copy, promise.length);
         assert_eq!(promise.etag, format!("\"blake3:{hash}\""), "{path}");
     }
+}
+
+/// No event says of bytes that they never arrived which stand in the copy.
+fn assert_only_what_is_lost_is_called_so(client: &Path, server: &Path) {
+    let mut events = common::rows(client, "events");
+    events.retain(|event| event["kind"] == "lost");
+    for event in &events {
+        let field = |key: &str| event[key].as_str().expect("a text").to_owned();
+        let (name, detail) = (field("name"), field("detail"));
+        let words: Vec<&str> = detail.split(' ').collect();
+        let at = words.iter().position(|word| *word == "bytes");
+        let number = |index: usize| words[at.expect("a range") + index].parse::<u64>();
+        let first = number(1).expect("a first byte");
+        let held = fs::metadata(server.join(&name)).map_or(0, |stat| stat.len());
+        assert!(held <= first, "{name} has {held} bytes there: {detail}");
+    }
+    eprintln!("{} events speak of lost bytes, and rightly", events.len());
 }
 
 /// Whether a log has less than was delivered of it: nobody syncs what loggers write.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::disk::shows;
 use super::{Catalogue, Holding, Tracked, lock, new_event};
-use crate::index::client::{ClientChange, ClientFile, ClientState, NewFile, Times};
+use crate::index::client::{ClientChange, ClientFile, ClientState, DestinationId, NewFile, Times};
 use crate::index::{EventKind, IndexError};
 use crate::sys::clock;
 use crate::sys::dir::Dir;
@@ -51,12 +51,13 @@ pub enum GenerationError {
 impl Catalogue {
     /// Closes the active generation `id` for all destinations; `why` is for people. Gives the
     /// generation that follows, which is active and marked dirty everywhere when this returns;
-    /// when somebody else was faster, theirs.
+    /// when somebody else was faster, theirs. `told` is what the destination that closes it says.
     pub fn supersede(
         &self,
         id: FileId,
         closing: Closing,
         why: &str,
+        told: Option<Told>,
     ) -> Result<FileId, GenerationError> {
         let _naming = lock(&self.naming);
         let row = self.index.file(id)?.ok_or(GenerationError::Unknown(id))?;
@@ -69,7 +70,7 @@ impl Catalogue {
         let new = match row.state {
             // An earlier attempt came as far as its commit.
             ClientState::Superseded { by } => by,
-            _ => self.close(&old, closing, why)?,
+            _ => self.close(&old, closing, why, told)?,
         };
         self.hand_over(&old, new)?;
         Ok(new)
@@ -85,7 +86,13 @@ impl Catalogue {
     }
 
     /// The commit that ends `old`; the number of what follows.
-    fn close(&self, old: &Tracked, closing: Closing, why: &str) -> Result<FileId, GenerationError> {
+    fn close(
+        &self,
+        old: &Tracked,
+        closing: Closing,
+        why: &str,
+        told: Option<Told>,
+    ) -> Result<FileId, GenerationError> {
         let name = self.next_name(old)?;
         let detail = format!("{why}; goes on as {name}");
         let mut changes = vec![ClientChange::Event(new_event(
@@ -94,7 +101,7 @@ impl Catalogue {
             detail.as_str(),
         ))];
         let lost = match closing {
-            Closing::Changed => self.lacking(old.id),
+            Closing::Changed => self.lacking(old.id, told),
             Closing::NameTaken => Vec::new(),
         };
         changes.extend(lost.iter().map(|lack| {
@@ -122,8 +129,8 @@ impl Catalogue {
         Ok(id)
     }
 
-    /// What each configured destination lacks of an active file.
-    pub(super) fn lacking(&self, id: FileId) -> Vec<Lack> {
+    /// What each configured destination lacks of an active file, as far as it is known.
+    pub(super) fn lacking(&self, id: FileId, told: Option<Told>) -> Vec<Lack> {
         let state = self.state();
         let Some(entry) = state.files.get(&id) else {
             return Vec::new();
@@ -131,10 +138,15 @@ impl Catalogue {
         let end = entry.largest().map_or(entry.length, |(_, progress)| {
             entry.length.max(progress.confirmed.length)
         });
-        let lacks = self.destinations.iter().map(|(destination, url)| Lack {
-            url: url.clone(),
-            from: entry.confirmed(*destination),
-            end,
+        let lacks = self.destinations.iter().map(|(destination, url)| {
+            let told = told.filter(|told| told.destination == *destination);
+            let confirmed = entry.confirmed(*destination);
+            Lack {
+                url: url.clone(),
+                from: told.map_or(confirmed, |told| told.holds.max(confirmed)),
+                end,
+                told: told.is_some(),
+            }
         });
         lacks.filter(|lack| lack.from < lack.end).collect()
     }
@@ -206,18 +218,40 @@ fn rename(datadir: &Dir, from: &StableName, to: &StableName, inode: Inode) -> io
     datadir.sync_chain(from.as_bytes())
 }
 
-/// Bytes that one destination never got.
+/// What a destination said when it was asked how much it has of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// Which.
+    pub destination: DestinationId,
+    /// Bytes that it vouches for.
+    pub holds: Offset,
+}
+
+/// Bytes that one destination never got, or of which nobody knows that it did.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Lack {
     url: String,
     from: Offset,
     end: Offset,
+    /// The destination was asked.
+    told: bool,
 }
 
 impl std::fmt::Display for Lack {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { url, from, end } = self;
-        write!(f, "bytes {from} to {end} never reached {url}")
+        let Self {
+            url,
+            from,
+            end,
+            told,
+        } = self;
+        // What is on its way, or was confirmed just before a crash, may be there all the same.
+        let verdict = if *told {
+            "never reached"
+        } else {
+            "were never confirmed by"
+        };
+        write!(f, "bytes {from} to {end} {verdict} {url}")
     }
 }
 

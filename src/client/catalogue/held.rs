@@ -110,7 +110,7 @@ impl Catalogue {
             self.moved(id, path);
         }
         if let Some(why) = changed {
-            let next = self.supersede(id, Closing::Changed, why);
+            let next = self.supersede(id, Closing::Changed, why, None);
             return next.map_err(|error| AdoptError::Index(error.to_string()));
         }
         self.state().unwritten.times.insert(id, times(stat));
@@ -137,10 +137,10 @@ impl Catalogue {
 
     /// The entry of a row, with what is confirmed of it.
     fn known(&self, id: FileId, row: ClientFile) -> Result<Entry, AdoptError> {
-        let mut entry = Entry::new(id, row);
+        let mut entry = Entry::recalled(id, row);
         for (destination, _) in &self.destinations {
             if let Some(progress) = self.index.progress(*destination, id)? {
-                entry.set_progress(*destination, Arc::new(progress));
+                entry.recall(*destination, Arc::new(progress));
             }
         }
         Ok(entry)

@@ -39,7 +39,7 @@ use crate::types::{FileId, Inode, Offset, Shown, StableName};
 
 pub(super) use self::adopt::Orphan;
 pub use self::adopt::{AdoptError, Candidate, Outcome};
-pub use self::generation::{Closing, GenerationError};
+pub use self::generation::{Closing, GenerationError, Told};
 pub use self::sight::Sighting;
 pub use self::start::StartError;
 
@@ -178,11 +178,19 @@ impl Catalogue {
         state.unwritten.progress.insert((destination, id), progress);
     }
 
+    /// Whether what is known of an active file at a destination is from an earlier run: what was
+    /// confirmed at its very end may not have been written down.
+    pub fn is_recalled(&self, destination: DestinationId, id: FileId) -> bool {
+        let state = self.state();
+        let entry = state.files.get(&id);
+        entry.is_some_and(|entry| entry.is_recalled(destination))
+    }
+
     /// The longest prefix that any destination has confirmed of an active file.
     pub fn largest_confirmed(&self, id: FileId) -> Option<(DestinationId, Arc<Progress>)> {
         let state = self.state();
         let largest = state.files.get(&id)?.largest()?;
-        Some((largest.0, Arc::clone(&largest.1)))
+        Some((largest.0, Arc::clone(largest.1)))
     }
 
     /// Says that this generation has had this many bytes. To be called when the seam has shown
@@ -207,9 +215,9 @@ impl Catalogue {
     }
 
     /// Says that an active file which had `had` bytes was found with only `size`. What was
-    /// confirmed of it may be whole, so it goes on; what was cut off unconfirmed is lost.
-    pub fn shortened(&self, id: FileId, had: Offset, size: Offset) {
-        let lacks = self.lacking(id);
+    /// confirmed of it may be whole, so it goes on; what was cut off and is held nowhere is lost.
+    pub fn shortened(&self, id: FileId, had: Offset, size: Offset, told: Option<Told>) {
+        let lacks = self.lacking(id, told);
         let mut state = self.state();
         let Some(entry) = state.files.get_mut(&id).filter(|entry| entry.length == had) else {
             return;
@@ -218,7 +226,7 @@ impl Catalogue {
         let tracked = Arc::clone(&entry.tracked);
         state.unwritten.lengths.insert(id, size);
         for lack in lacks {
-            let detail = format!("{lack} whole: the file was cut from {had} to {size} bytes");
+            let detail = format!("{lack}: the file was cut from {had} to {size} bytes");
             tracing::warn!("{} ({}): {detail}", tracked.name, Shown(&tracked.source));
             let event = new_event(EventKind::Lost, &tracked.name, detail);
             state.unwritten.push(event);

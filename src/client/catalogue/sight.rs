@@ -119,7 +119,7 @@ impl Catalogue {
             }
             return Ok(());
         }
-        let lacks = self.lacking(id);
+        let lacks = self.lacking(id, None);
         let end = if lacks.is_empty() {
             ClientState::Released
         } else {

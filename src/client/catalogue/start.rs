@@ -133,7 +133,7 @@ impl Catalogue {
                 }
                 let mut state = self.state();
                 state.by_inode.insert(row.inode, id);
-                state.files.insert(id, Entry::new(id, row));
+                state.files.insert(id, Entry::recalled(id, row));
             }
         }
     }
@@ -166,7 +166,7 @@ impl Catalogue {
                 let mut state = self.state();
                 for (id, progress) in page {
                     if let Some(entry) = state.files.get_mut(&id) {
-                        entry.set_progress(*destination, Arc::new(progress));
+                        entry.recall(*destination, Arc::new(progress));
                     }
                 }
             }
@@ -234,7 +234,7 @@ impl Catalogue {
                 self.commit(&[ClientChange::State(id, ClientState::Active)])?;
                 let mut state = self.state();
                 state.by_inode.insert(inode, id);
-                state.files.insert(id, Entry::new(id, row));
+                state.files.insert(id, Entry::recalled(id, row));
             }
             _ => tracing::warn!(
                 "{name} in the datadir is not the file that had this name; it is not delivered"

@@ -90,7 +90,17 @@ pub(super) struct Entry {
     pub(super) looked: Option<Look>,
     /// Bytes that this generation is known to have had.
     pub(super) length: Offset,
-    progress: Vec<(DestinationId, Arc<Progress>)>,
+    /// Its row is older than this run.
+    recalled: bool,
+    progress: Vec<Recorded>,
+}
+
+/// What a destination has confirmed.
+struct Recorded {
+    destination: DestinationId,
+    progress: Arc<Progress>,
+    /// In an earlier run: it may have confirmed more since, which nobody has written down.
+    recalled: bool,
 }
 
 impl Entry {
@@ -107,27 +117,66 @@ impl Entry {
             }),
             looked: None,
             length: row.length,
+            recalled: false,
             progress: Vec::new(),
         }
     }
 
-    pub(super) fn progress(&self, destination: DestinationId) -> Option<&Arc<Progress>> {
-        let found = self.progress.iter().find(|(at, _)| *at == destination);
-        found.map(|(_, progress)| progress)
-    }
-
-    pub(super) fn set_progress(&mut self, destination: DestinationId, progress: Arc<Progress>) {
-        match self.progress.iter_mut().find(|(at, _)| *at == destination) {
-            Some((_, old)) => *old = progress,
-            None => self.progress.push((destination, progress)),
+    /// One whose row an earlier run has left.
+    pub(super) fn recalled(id: FileId, row: ClientFile) -> Self {
+        Self {
+            recalled: true,
+            ..Self::new(id, row)
         }
     }
 
-    /// The longest confirmed prefix.
-    pub(super) fn largest(&self) -> Option<&(DestinationId, Arc<Progress>)> {
-        self.progress
-            .iter()
-            .max_by_key(|(_, progress)| progress.confirmed.length)
+    fn recorded(&self, destination: DestinationId) -> Option<&Recorded> {
+        let mut all = self.progress.iter();
+        all.find(|recorded| recorded.destination == destination)
+    }
+
+    pub(super) fn progress(&self, destination: DestinationId) -> Option<&Arc<Progress>> {
+        self.recorded(destination)
+            .map(|recorded| &recorded.progress)
+    }
+
+    /// Whether what is known of the destination is from an earlier run.
+    pub(super) fn is_recalled(&self, destination: DestinationId) -> bool {
+        self.recorded(destination)
+            .map_or(self.recalled, |recorded| recorded.recalled)
+    }
+
+    /// What the destination has confirmed in this run.
+    pub(super) fn set_progress(&mut self, destination: DestinationId, progress: Arc<Progress>) {
+        self.put(Recorded {
+            destination,
+            progress,
+            recalled: false,
+        });
+    }
+
+    /// What an earlier run has recorded.
+    pub(super) fn recall(&mut self, destination: DestinationId, progress: Arc<Progress>) {
+        self.put(Recorded {
+            destination,
+            progress,
+            recalled: true,
+        });
+    }
+
+    fn put(&mut self, new: Recorded) {
+        let mut all = self.progress.iter_mut();
+        match all.find(|old| old.destination == new.destination) {
+            Some(old) => *old = new,
+            None => self.progress.push(new),
+        }
+    }
+
+    /// The longest confirmed prefix, and whose.
+    pub(super) fn largest(&self) -> Option<(DestinationId, &Arc<Progress>)> {
+        let all = self.progress.iter();
+        all.max_by_key(|recorded| recorded.progress.confirmed.length)
+            .map(|recorded| (recorded.destination, &recorded.progress))
     }
 
     /// Up to where a destination has it; all of it where its operator gave it up.

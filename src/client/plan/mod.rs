@@ -9,7 +9,8 @@
 //! vouches for and **S** what lies on its disk ([`Holding`]). The generation rules:
 //!
 //! 1. the local file no longer is what was confirmed (shorter, or other bytes): the generation is
-//!    closed. Judged against the largest C of any destination;
+//!    closed. Judged against the largest C of any destination, and against L where C may be out of
+//!    date;
 //! 2. it is, but the destination holds other bytes below C: a conflict there;
 //! 3. both agree on C and the destination has more: equal bytes are adopted, others were written
 //!    by somebody else: the generation is closed, unless another destination has confirmed more
@@ -104,6 +105,8 @@ pub struct Facts {
     pub remote_prefix: Option<Prefix>,
     /// The prefix that the destination refused to confirm.
     pub refused: Option<Prefix>,
+    /// The destination was asked, and would not say what it has.
+    pub unheard: bool,
     /// The range last sent to an unverified destination, not yet looked after.
     pub sent: Option<ByteRange>,
 }
@@ -142,6 +145,12 @@ pub struct View<'a> {
     pub remote: Remote,
     /// What was found out on the way.
     pub facts: &'a Facts,
+    /// The most bytes that this generation is known to have had.
+    pub had: Offset,
+    /// Found while the destination was configured: what it has under the name came from here.
+    pub fresh: bool,
+    /// C may be out of date, or there is none, because nothing was heard since it was recorded.
+    pub unsure: bool,
     /// This destination's word has closed a generation of this inode within a day.
     pub closed_today: bool,
     /// Most bytes of one append.
@@ -294,7 +303,12 @@ impl fmt::Display for StopReason {
 
 /// Decides; see the module.
 pub fn next(view: &View) -> Step {
-    if let Some(why) = view.local_change() {
+    let local_change = view.local_change();
+    if (local_change.is_some() || view.size < view.had) && view.unsure {
+        // Only the destination knows what arrived of the bytes that are gone here.
+        return Step::Head;
+    }
+    if let Some(why) = local_change {
         return Step::Supersede(why);
     }
     match (view.remote, view.trust) {
@@ -441,6 +455,9 @@ impl View<'_> {
         let Some(ours) = self.local(common) else {
             return Step::Hash(common);
         };
+        if ours == theirs && length > common && self.was_longer() {
+            return Step::Supersede(Closed::Shrunk);
+        }
         if ours == theirs {
             let prefix = Prefix {
                 length: common,
@@ -453,6 +470,15 @@ impl View<'_> {
         }
         self.proof(None)
             .unwrap_or_else(|| self.other_writer(common))
+    }
+
+    /// The destination has more than the whole file: were those bytes ours? A client whose power was
+    /// cut forgets its last confirmations together with the bytes that nobody had synced.
+    fn was_longer(&self) -> bool {
+        let confirmed = self.base().length;
+        let followed = Offset::ZERO < confirmed && confirmed < self.size;
+        let ours = followed || (self.fresh && self.size > Offset::ZERO);
+        ours || self.size < self.had
     }
 
     fn other_writer(&self, compared: Offset) -> Step {

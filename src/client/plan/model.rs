@@ -206,6 +206,9 @@ impl World {
             elsewhere: None,
             remote: self.course.remote,
             facts: &self.course.facts,
+            had: offset(self.file.len()),
+            fresh: false,
+            unsure: false,
             closed_today: false,
             piece: 64,
         })

@@ -48,6 +48,9 @@ struct Case {
     elsewhere: Option<Prefix>,
     remote: Remote,
     facts: Facts,
+    had: u64,
+    fresh: bool,
+    unsure: bool,
     closed_today: bool,
 }
 
@@ -59,6 +62,9 @@ fn case(size: u64, confirmed: Option<u64>, remote: Remote) -> Case {
         elsewhere: None,
         remote,
         facts: Facts::default(),
+        had: 0,
+        fresh: false,
+        unsure: false,
         closed_today: false,
     }
 }
@@ -88,6 +94,18 @@ impl Case {
         self.facts.sent = ByteRange::new(offset(from), offset(to));
         self
     }
+    fn had(mut self, length: u64) -> Self {
+        self.had = length;
+        self
+    }
+    fn fresh(mut self) -> Self {
+        self.fresh = true;
+        self
+    }
+    fn unsure(mut self) -> Self {
+        self.unsure = true;
+        self
+    }
     fn closed_today(mut self) -> Self {
         self.closed_today = true;
         self
@@ -101,6 +119,9 @@ impl Case {
             elsewhere: self.elsewhere,
             remote: self.remote,
             facts: &self.facts,
+            had: offset(self.had),
+            fresh: self.fresh,
+            unsure: self.unsure,
             closed_today: self.closed_today,
             piece: 50,
         };
@@ -237,7 +258,7 @@ fn more_than_confirmed_is_adopted_if_it_is_ours() {
 
 #[test]
 fn more_than_there_is_locally_is_compared_at_our_end() {
-    let longer = || case(120, Some(100), holds(ours(150), None));
+    let longer = || case(120, None, holds(ours(150), None));
     longer().gives(Step::HeadPrefix(offset(120)));
     let mut asked = longer();
     asked.facts.remote_prefix = Some(ours(120));
@@ -251,6 +272,42 @@ fn more_than_there_is_locally_is_compared_at_our_end() {
     asked.gives(Step::HeadPrefix(offset(130)));
     // Nothing is a prefix of anything.
     case(0, None, holds(other(150), None)).gives(Step::Adopt(Prefix::empty()));
+}
+
+#[test]
+fn what_was_ours_and_is_more_than_there_is_locally_tells_that_the_file_shrank() {
+    let longer = |confirmed| {
+        let mut case = case(120, confirmed, holds(ours(150), None)).continued(120);
+        case.facts.remote_prefix = Some(ours(120));
+        case
+    };
+    let shrunk = Step::Supersede(Closed::Shrunk);
+    longer(None).gives(Step::Adopt(ours(120)));
+    longer(None).fresh().gives(shrunk.clone());
+    longer(None).had(121).gives(shrunk.clone());
+    longer(Some(100)).gives(shrunk.clone());
+    // What this one has of an empty file may be anybody's, unless the file was known to be longer.
+    let empty = || case(0, None, holds(other(150), None)).fresh();
+    empty().gives(Step::Adopt(Prefix::empty()));
+    empty().had(1).gives(shrunk);
+}
+
+#[test]
+fn before_anything_counts_as_lost_the_destination_is_asked() {
+    case(99, Some(100), Remote::Agreed)
+        .unsure()
+        .gives(Step::Head);
+    case(110, Some(100), Remote::Agreed)
+        .had(120)
+        .unsure()
+        .gives(Step::Head);
+    case(110, Some(100), Remote::Agreed)
+        .had(120)
+        .gives(append(100, 110));
+    case(120, Some(100), Remote::Agreed)
+        .had(120)
+        .unsure()
+        .gives(append(100, 120));
 }
 
 #[test]

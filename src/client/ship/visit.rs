@@ -5,11 +5,13 @@
 //! Nothing here has to be undone: bytes are only read, progress is recorded only from a
 //! confirmation, and what is lost with a turn is found again by asking.
 
+mod cut;
+
 use std::sync::Arc;
 
 use super::cursor::{self, Cursor};
 use super::piece::{Ending, Piece, ReadAhead, read_on};
-use crate::client::catalogue::{Catalogue, Closing, Tracked};
+use crate::client::catalogue::{Catalogue, Tracked};
 use crate::client::http::{Buffers, Payload};
 use crate::client::plan::{
     Asked, Closed, Course, FileError, Remote, Step, StopReason, Trust, View, next,
@@ -186,16 +188,13 @@ impl Visit {
             if setting.catalogue.tracked(id).is_none() {
                 return Ok(Turn::Gone(None));
             }
-            let had = setting.catalogue.length(id);
             self.size = self.source.size()?;
             self.elsewhere = setting
                 .catalogue
                 .largest_confirmed(id)
                 .filter(|(destination, _)| *destination != setting.destination)
                 .map(|(_, progress)| progress);
-            if self.size < had && self.size >= self.largest_confirmed() {
-                setting.catalogue.shortened(id, had, self.size);
-            }
+            self.note_cut(setting);
             if !setting.long && self.behind() > PIECE_START {
                 return Ok(Turn::Long);
             }
@@ -226,13 +225,6 @@ impl Visit {
         Ok(Turn::Fail(FileError::Unreadable(why.to_owned())))
     }
 
-    /// The longest that any destination has confirmed.
-    fn largest_confirmed(&self) -> Offset {
-        let rows = [&self.progress, &self.elsewhere].into_iter().flatten();
-        let lengths = rows.map(|progress| progress.confirmed.length);
-        lengths.max().unwrap_or(Offset::ZERO)
-    }
-
     fn decide(&self, setting: &Setting) -> Step {
         next(&View {
             trust: setting.trust,
@@ -241,6 +233,11 @@ impl Visit {
             elsewhere: confirmed(self.elsewhere.as_deref()),
             remote: self.course.remote,
             facts: &self.course.facts,
+            had: setting.catalogue.length(self.tracked.id),
+            fresh: setting
+                .catalogue
+                .fresh(setting.destination, self.tracked.id),
+            unsure: self.is_unsure(setting),
             closed_today: self.closed_today,
             piece: setting.piece,
         })
@@ -508,21 +505,6 @@ impl Visit {
         self.progress = Some(Arc::clone(&progress));
         let id = self.tracked.id;
         setting.catalogue.record(setting.destination, id, progress);
-    }
-
-    fn supersede(&mut self, setting: &Setting, why: Closed) -> Turn {
-        let closing = match why {
-            Closed::Shrunk | Closed::Rewritten => Closing::Changed,
-            Closed::OtherWriter | Closed::NameTaken => Closing::NameTaken,
-        };
-        let text = match why {
-            Closed::Shrunk | Closed::Rewritten => why.to_string(),
-            Closed::OtherWriter | Closed::NameTaken => format!("{why} ({})", setting.url),
-        };
-        match setting.catalogue.supersede(self.tracked.id, closing, &text) {
-            Ok(_) => Turn::Gone(Some(why)),
-            Err(error) => Turn::Fail(FileError::Unreadable(error.to_string())),
-        }
     }
 
     /// Puts the error into the row, and says that bytes wait.

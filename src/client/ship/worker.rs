@@ -405,6 +405,7 @@ impl Worker {
                 self.shared.shut_gate(false, &why, time);
                 Some(Ended::Later(self.shared.put_off(job.id)))
             }
+            After::Fail(_) if asked == Asked::Head && visit.does_without(setting) => None,
             After::Fail(error) => Some(self.fail(setting, visit, error)),
         }
     }

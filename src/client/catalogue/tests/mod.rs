@@ -232,7 +232,7 @@ fn a_row_without_a_link_is_lost_only_with_bytes_that_somebody_lacks() {
     let events = run.events(EventKind::Lost);
     assert_eq!(events.len(), 1);
     assert!(
-        events[0].ends_with("bytes 2 to 5 never reached http://two/"),
+        events[0].ends_with("bytes 2 to 5 were never confirmed by http://two/"),
         "{events:?}"
     );
     // The source is still there: a new file, under a name of its own.
@@ -315,7 +315,7 @@ fn a_closed_generation_goes_on_under_the_next_name() {
 
     let supersede = |id| {
         run.catalogue
-            .supersede(id, Closing::Changed, "it shrank")
+            .supersede(id, Closing::Changed, "it shrank", None)
             .unwrap()
     };
     let second = supersede(first.id);
@@ -334,7 +334,7 @@ fn a_closed_generation_goes_on_under_the_next_name() {
     // A destination that comes later with the same news hears of the same successor.
     assert_eq!(supersede(first.id), second);
     let lost = run.events(EventKind::Lost);
-    assert_eq!(lost, ["bytes 3 to 5 never reached http://two/"]);
+    assert_eq!(lost, ["bytes 3 to 5 were never confirmed by http://two/"]);
     assert_eq!(
         run.events(EventKind::Superseded),
         ["it shrank; goes on as log.1700.1"]
@@ -356,7 +356,7 @@ fn a_whole_file_at_a_taken_name_loses_nothing() {
     let closing = Closing::NameTaken;
     let next = run
         .catalogue
-        .supersede(file.id, closing, "somebody else's")
+        .supersede(file.id, closing, "somebody else's", None)
         .unwrap();
     assert_eq!(run.tracked(next).name, name("a.1"));
     assert!(run.events(EventKind::Lost).is_empty());
@@ -411,7 +411,7 @@ fn a_commit_that_succeeded_unnoticed_is_gone_on_from() {
     let new = run.catalogue.index().supersede(old.id, row).unwrap();
     let again = run
         .catalogue
-        .supersede(old.id, Closing::Changed, "again")
+        .supersede(old.id, Closing::Changed, "again", None)
         .unwrap();
     assert_eq!(again, new);
     assert_eq!(bench.held("a.1"), "12345");
@@ -497,11 +497,39 @@ fn what_was_cut_off_unconfirmed_is_lost_once() {
     let had = run.catalogue.length(file.id);
     assert_eq!(had.bytes(), 5);
     let size = Offset::new(3).unwrap();
-    run.catalogue.shortened(file.id, had, size);
-    run.catalogue.shortened(file.id, had, size);
+    let told = Some(Told {
+        destination: run.catalogue.destinations()[0].0,
+        holds: Offset::new(4).unwrap(),
+    });
+    run.catalogue.shortened(file.id, had, size, told);
+    run.catalogue.shortened(file.id, had, size, told);
     assert_eq!(run.catalogue.length(file.id), size);
     run.catalogue.flush().unwrap();
-    assert_eq!(run.events(EventKind::Lost).len(), 2);
+    assert_eq!(
+        run.events(EventKind::Lost),
+        [
+            "bytes 4 to 5 never reached http://one/: the file was cut from 5 to 3 bytes",
+            "bytes 0 to 5 were never confirmed by http://two/: the file was cut from 5 to 3 bytes"
+        ]
+    );
+}
+
+#[test]
+fn what_an_earlier_run_has_recorded_is_told_from_what_is_known_now() {
+    let bench = Bench::new();
+    let run = bench.start();
+    let file = run.adopt(&bench.write("a", "12345"), "a");
+    let [one, two] = [0, 1].map(|at| run.catalogue.destinations()[at].0);
+    assert!(!run.catalogue.is_recalled(one, file.id));
+    run.confirm(0, file.id, 3);
+    run.catalogue.flush().unwrap();
+    drop(run);
+    let run = bench.start();
+    assert!(run.catalogue.is_recalled(one, file.id));
+    assert!(run.catalogue.is_recalled(two, file.id));
+    run.confirm(0, file.id, 5);
+    assert!(!run.catalogue.is_recalled(one, file.id));
+    assert!(run.catalogue.is_recalled(two, file.id));
 }
 
 #[test]
