@@ -1,6 +1,7 @@
 //! Delivery end to end: real files and a real catalogue, against the model of the server's table
 //! behind real HTTP.
 
+mod cut;
 mod server;
 
 use std::fs;
