@@ -118,6 +118,9 @@ pub const EVENT_THINNING: Duration = Duration::from_secs(3600);
 /// grows for it.
 pub const INSPECT_ROWS: usize = 4096;
 
+/// How often `verify` looks again at a file whose row changed while it was read.
+pub const VERIFY_AGAIN: usize = 3;
+
 /// Longest configuration file that is read. One with 1,000 patterns has 100 KiB.
 pub const CONFIG_BYTES: usize = 1024 * 1024;
 /// Most alternatives that the braces of one glob may expand to: each is matched against each path.

@@ -26,7 +26,6 @@ fn assert_refused(output: &Output, code: i32, text: &str) {
 fn what_is_not_built_is_refused_with_a_clear_line() {
     for line in [
         "status --json",
-        "verify --remote",
         "doctor",
         "quarantine /a --from 5",
         "retire '*' --older-than 5d",

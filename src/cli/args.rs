@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::limits;
+use crate::types::PrefixHash;
 
 /// Where the original's client looked for its configuration, and ours does.
 pub(super) const CLIENT_CONFIG: &str = "/etc/shaftlog-client-config.yaml";
@@ -22,8 +23,8 @@ pub(super) const SERVER_CONFIG: &str = "/etc/shaftlog-server-config.yaml";
     max_term_width = 100
 )]
 #[command(
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not everything delivered, \
-    4 diverged or conflict, 5 database or datadir locked by another process, 78 bad configuration."
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not everything delivered or evidence \
+    missing, 4 diverged or conflict, 5 database or datadir locked by another process, 78 bad configuration."
 )]
 pub(super) struct Line {
     /// What to do.
@@ -42,13 +43,13 @@ pub(super) enum Command {
     Sync(SyncArgs),
     /// Validate a configuration and print its effective settings, touching nothing
     Check(CheckArgs),
+    /// Check files against the evidence, changing nothing
+    Verify(VerifyArgs),
     /// Look at a database or rebuild it
     #[command(subcommand)]
     Db(DbCommand),
     #[command(hide = true, disable_help_flag = true)]
     Status(Unbuilt),
-    #[command(hide = true, disable_help_flag = true)]
-    Verify(Unbuilt),
     #[command(hide = true, disable_help_flag = true)]
     Quarantine(Unbuilt),
     #[command(hide = true, disable_help_flag = true)]
@@ -189,6 +190,41 @@ pub(super) struct InspectArgs {
 pub(super) struct RebuildArgs {
     #[command(flatten)]
     pub(super) target: Target,
+}
+
+/// `shaftlog verify`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "shaftlog verify [-f FILE | --datadir DIR] [--remote] [PATTERN]\n       \
+        shaftlog verify --file FILE --length N --blake3 HASH"
+)]
+pub(super) struct VerifyArgs {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// One JSON object a line, for every file
+    #[arg(long)]
+    pub(super) json: bool,
+    /// List the files that are right, too
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Check this prefix of this file, without any database
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "length",
+        requires = "blake3",
+        conflicts_with_all = ["config", "datadir", "pattern"]
+    )]
+    pub(super) file: Option<PathBuf>,
+    /// Length of the prefix in bytes
+    #[arg(long, value_name = "N", requires = "file")]
+    pub(super) length: Option<u64>,
+    /// Its hash, as `head -c N FILE | b3sum` prints it
+    #[arg(long, value_name = "HASH", requires = "file")]
+    pub(super) blake3: Option<PrefixHash>,
+    /// Only files whose path, stable name or source matches this glob
+    #[arg(value_name = "PATTERN")]
+    pub(super) pattern: Option<String>,
 }
 
 /// Arguments of what this version does not have.

@@ -100,6 +100,53 @@ pub(super) fn database(datadir: &Path, kind: Kind) -> PathBuf {
     datadir.join(PRIVATE_DIR).join(kind.file_name())
 }
 
+/// A database that was found.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    /// The datadir it lies in.
+    pub(super) datadir: PathBuf,
+    /// Whose it is, by its name.
+    pub(super) kind: Kind,
+    /// Its file.
+    pub(super) path: PathBuf,
+}
+
+/// The databases that lie in `datadirs`, in each the client's before the server's; none at all is
+/// a failure, which ends with `exit`.
+pub(super) fn databases(datadirs: &[PathBuf], exit: Exit) -> Result<Vec<Found>, Failure> {
+    let mut all: Vec<Found> = Vec::new();
+    for datadir in datadirs {
+        for kind in [Kind::Client, Kind::Server] {
+            let path = database(datadir, kind);
+            match sys::file::stat_path(&path) {
+                Ok(_) if all.iter().any(|found| found.path == path) => {}
+                Ok(_) => all.push(Found {
+                    datadir: datadir.clone(),
+                    kind,
+                    path,
+                }),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let context = format!("cannot read {}", path.display());
+                    return Err(anyhow::Error::new(error).context(context).into());
+                }
+            }
+        }
+    }
+    if all.is_empty() {
+        let datadirs: Vec<_> = datadirs
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        let error = anyhow::anyhow!(
+            "no database in {}; one that was lost is made again by `shaftlog db rebuild`",
+            datadirs.join(" or ")
+        );
+        return Err(Failure::new(exit, error));
+    }
+    Ok(all)
+}
+
 /// A database's failure with its exit code.
 pub(super) fn database_failed(error: IndexError) -> Failure {
     let exit = match error.problem {

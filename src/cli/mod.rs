@@ -18,6 +18,7 @@ mod progress;
 mod server;
 mod sync;
 mod table;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -56,13 +57,13 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Client(args) => client::run(&args),
         Command::Server(args) => server::run(&args),
         Command::Sync(args) => sync::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Db(DbCommand::Inspect(args)) => db::inspect(&args),
         Command::Db(DbCommand::Rebuild(args)) => db::rebuild(&args),
         Command::Db(DbCommand::Check(_)) => Err(unavailable("db check")),
         Command::Db(DbCommand::History(_)) => Err(unavailable("db history")),
         Command::Db(DbCommand::Events(_)) => Err(unavailable("db events")),
         Command::Status(_) => Err(unavailable("status")),
-        Command::Verify(_) => Err(unavailable("verify")),
         Command::Quarantine(_) => Err(unavailable("quarantine")),
         Command::Retire(_) => Err(unavailable("retire")),
         Command::Doctor(_) => Err(unavailable("doctor")),

@@ -1,14 +1,14 @@
 //! Writing to stdout and stderr. A reader that has gone (`shaftlog ... | head`) is no error.
 
-use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write as _};
+use std::io::{self, BufWriter, ErrorKind, Stdout, Write as _};
 
 /// stdout, buffered.
-pub(super) struct Out(BufWriter<StdoutLock<'static>>);
+pub(super) struct Out(BufWriter<Stdout>);
 
 impl Out {
-    /// Takes stdout for this thread.
+    /// Begins to write.
     pub(super) fn new() -> Self {
-        Self(BufWriter::new(io::stdout().lock()))
+        Self(BufWriter::new(io::stdout()))
     }
 
     /// Writes `text`. `false` when the reader has gone: stop writing, and exit as if all had been

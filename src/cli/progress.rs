@@ -2,13 +2,18 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::cli::table::count;
 use crate::sys;
+use crate::verify::figures::Figures;
 
+/// How often the progress of a long reading is shown.
+const SHOW_EVERY: Duration = Duration::from_millis(100);
 /// How often a line is written when nobody looks at bars.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -28,9 +33,44 @@ pub(super) struct Standing {
 }
 
 impl Standing {
+    /// How far a long reading is.
+    fn of(label: &str, figures: &Figures) -> Self {
+        Self {
+            label: label.to_owned(),
+            files: figures.files.load(Ordering::Relaxed),
+            files_done: figures.files_done.load(Ordering::Relaxed),
+            bytes: figures.bytes.load(Ordering::Relaxed),
+            bytes_done: figures.bytes_done.load(Ordering::Relaxed),
+        }
+    }
+
     fn files_text(&self) -> String {
         format!("{} of {} files", count(self.files_done), count(self.files))
     }
+}
+
+/// Shows under `label` how far `work` is, which counts in `figures`, until it ends.
+pub(super) fn during<T: Send>(
+    label: &str,
+    figures: &Figures,
+    work: impl FnOnce() -> T + Send,
+) -> T {
+    let done = thread::scope(|scope| {
+        let shower = thread::current();
+        let work = scope.spawn(move || {
+            let done = work();
+            shower.unpark();
+            done
+        });
+        let mut progress = Progress::new();
+        while !work.is_finished() {
+            progress.show(&[Standing::of(label, figures)]);
+            thread::park_timeout(SHOW_EVERY);
+        }
+        progress.end();
+        work.join()
+    });
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Shows standings as they come.

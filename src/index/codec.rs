@@ -165,6 +165,32 @@ where
         Ok(())
     }
 
+    /// Looks at up to `limit` rows from `start` on, each for itself: a damaged one does not hide
+    /// those behind it. Gives the last key, to go on behind it.
+    pub(crate) fn survey(
+        &self,
+        start: Bound<&[u8]>,
+        limit: usize,
+        mut each: impl FnMut(Result<(K, V), Problem>),
+    ) -> Result<Option<Vec<u8>>, Problem> {
+        let mut last: Option<Vec<u8>> = None;
+        let rows = self.table.range::<&[u8]>((start, Bound::Unbounded))?;
+        for row in rows.take(limit) {
+            let (key, value) = row?;
+            let key = key.value();
+            if last.as_deref().is_some_and(|last| last >= key) {
+                return Err(self.damaged(key, "it is out of order"));
+            }
+            each(self.decode(key, value.value()).and_then(|value| {
+                let key =
+                    K::decode(key).ok_or_else(|| self.damaged(key, "its key is malformed"))?;
+                Ok((key, value))
+            }));
+            last = Some(key.to_vec());
+        }
+        Ok(last)
+    }
+
     /// The row with the greatest key.
     pub(crate) fn last(&self) -> Result<Option<(K, V)>, Problem> {
         let Some((key, value)) = self.table.last()? else {

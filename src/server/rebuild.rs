@@ -8,7 +8,7 @@
 use std::io;
 use std::num::NonZero;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
@@ -22,24 +22,12 @@ use crate::sys::datadir;
 use crate::sys::dir::{Access, Dir};
 use crate::sys::file::{FileKind, FileStat};
 use crate::types::{BadPath, FileId, Offset, WirePath};
+use crate::verify::figures::Figures;
 
 /// Who wrote a file, as far as its row can tell.
 const WRITER: &str = "db rebuild";
 /// Hashed rows that wait to be written.
 const QUEUE: usize = 256;
-
-/// How far a rebuild is; to be looked at from another thread.
-#[derive(Debug, Default)]
-pub struct RebuildProgress {
-    /// Files found.
-    pub files: AtomicU64,
-    /// Bytes in them.
-    pub bytes: AtomicU64,
-    /// Files hashed.
-    pub files_done: AtomicU64,
-    /// Bytes hashed.
-    pub bytes_done: AtomicU64,
-}
 
 /// What a rebuild brought.
 #[derive(Debug, Default)]
@@ -91,11 +79,7 @@ pub enum RebuildError {
 
 /// Makes the index `path` from the files in `datadir`, whose lock the caller holds. An index that
 /// is there already is an error.
-pub fn rebuild(
-    datadir: &Dir,
-    path: &Path,
-    progress: &RebuildProgress,
-) -> Result<Rebuilt, RebuildError> {
+pub fn rebuild(datadir: &Dir, path: &Path, progress: &Figures) -> Result<Rebuilt, RebuildError> {
     let found = walk(datadir, progress).map_err(RebuildError::Walk)?;
     let (sender, receiver) = sync_channel(QUEUE);
     let next = AtomicUsize::new(0);
@@ -135,7 +119,7 @@ struct Found {
 }
 
 /// Finds the files, and makes the way to each durable.
-fn walk(datadir: &Dir, progress: &RebuildProgress) -> io::Result<Vec<Found>> {
+fn walk(datadir: &Dir, progress: &Figures) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     datadir.sync_root()?;
     datadir::visit(datadir, |path, kind| {
@@ -144,10 +128,7 @@ fn walk(datadir: &Dir, progress: &RebuildProgress) -> io::Result<Vec<Found>> {
         } else if kind == FileKind::Regular
             && let Some(stat) = datadir.stat(path)?
         {
-            progress.files.fetch_add(1, Ordering::Relaxed);
-            progress
-                .bytes
-                .fetch_add(stat.size.bytes(), Ordering::Relaxed);
+            progress.found(stat.size.bytes());
             let path = path.to_vec();
             found.push(Found { path, stat });
         }
@@ -171,7 +152,7 @@ fn work(
     datadir: &Dir,
     found: &[Found],
     next: &AtomicUsize,
-    progress: &RebuildProgress,
+    progress: &Figures,
     rows: &SyncSender<Hashed>,
 ) {
     while let Some(file) = found.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -179,7 +160,7 @@ fn work(
             path: file.path.clone(),
             why,
         });
-        progress.files_done.fetch_add(1, Ordering::Relaxed);
+        progress.done();
         if rows.send(hashed).is_err() {
             return;
         }
@@ -190,7 +171,7 @@ fn work(
 fn hash(
     datadir: &Dir,
     relative: &[u8],
-    progress: &RebuildProgress,
+    progress: &Figures,
 ) -> Result<(WirePath, ServerFile), WhyLeftOut> {
     let path = WirePath::from_disk(relative)?;
     let file = datadir.open_file(relative, Access::Read)?;
@@ -206,9 +187,7 @@ fn hash(
             break;
         }
         hasher.update(&buffer[..read]);
-        progress
-            .bytes_done
-            .fetch_add(read as u64, Ordering::Relaxed);
+        progress.read(read as u64);
     }
     sys::file::sync_data(&file)?;
     let after = datadir.stat(relative)?;
@@ -266,7 +245,7 @@ mod tests {
         std::os::unix::fs::symlink("host/a.log", home.path().join("link")).unwrap();
 
         let path = home.path().join(".shaftlog/server.redb");
-        let progress = RebuildProgress::default();
+        let progress = Figures::default();
         let rebuilt = rebuild(&datadir, &path, &progress).unwrap();
         assert!(rebuilt.left_out.is_empty(), "{:?}", rebuilt.left_out);
         assert_eq!((rebuilt.files, rebuilt.bytes), (3, long.len() as u64 + 5));
@@ -294,7 +273,7 @@ mod tests {
         let path = home.path().join("server.redb");
         ServerIndex::create(&path).unwrap();
         let before = fs::read(&path).unwrap();
-        rebuild(&datadir, &path, &RebuildProgress::default()).unwrap_err();
+        rebuild(&datadir, &path, &Figures::default()).unwrap_err();
         assert_eq!(fs::read(&path).unwrap(), before);
     }
 }

@@ -149,11 +149,17 @@ pub fn open_nofollow(path: &Path) -> io::Result<File> {
     Ok(File::from(open(path, flags, Mode::empty())?))
 }
 
+/// Opens a file that a person names, for reading: symbolic links are followed, a FIFO does not
+/// block. Look at [`stat`] before reading.
+pub fn open_named(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(File::from(open(path, flags, Mode::empty())?))
+}
+
 /// The bytes of a small regular file that people write; links to it are followed. Anything else is
 /// `InvalidInput`, more than `most` bytes `FileTooLarge`.
 pub fn read_small(path: &Path, most: usize) -> io::Result<Vec<u8>> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = File::from(open(path, flags, Mode::empty())?);
+    let file = open_named(path)?;
     if stat(&file)?.kind != FileKind::Regular {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,

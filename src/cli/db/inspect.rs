@@ -1,28 +1,26 @@
 //! `shaftlog db inspect`: the rows of either database, as tables for people or as JSON lines.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::tables::Tables;
 use crate::cli::args::InspectArgs;
-use crate::cli::datadir::{database, database_failed};
+use crate::cli::datadir::{Found, database_failed, databases};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::load;
 use crate::cli::out::Out;
-use crate::index::Kind;
 use crate::index::inspect::{Inspection, Row};
-use crate::sys;
 
 /// Prints the rows of every database that `args` mean.
 pub(in crate::cli) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     let filter = Filter::new(args.pattern.as_deref())?;
-    let databases = databases(&load::datadirs(&args.target)?)?;
+    let databases = databases(&load::datadirs(&args.target)?, Exit::Failed)?;
     let mut printer = if args.json {
         Printer::Json(Out::new())
     } else {
         Printer::Tables(Tables::new())
     };
-    for database in databases {
+    for Found { path: database, .. } in databases {
         let inspection = Inspection::open(&database).map_err(database_failed)?;
         let mut filter = filter.clone();
         let mut trouble = None;
@@ -46,33 +44,6 @@ pub(in crate::cli) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     }
     printer.end()?;
     Ok(Exit::Done)
-}
-
-/// The databases that lie in `datadirs`, client's before server's; none at all is an error.
-fn databases(datadirs: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
-    let mut found = Vec::new();
-    for datadir in datadirs {
-        for kind in [Kind::Client, Kind::Server] {
-            let path = database(datadir, kind);
-            match sys::file::stat_path(&path) {
-                Ok(_) if found.contains(&path) => {}
-                Ok(_) => found.push(path),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    let context = format!("cannot read {}", path.display());
-                    return Err(anyhow::Error::new(error).context(context).into());
-                }
-            }
-        }
-    }
-    if found.is_empty() {
-        let datadirs: Vec<_> = datadirs
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
-        return Err(anyhow::anyhow!("no database in {}", datadirs.join(" or ")).into());
-    }
-    Ok(found)
 }
 
 /// Lets the rows pass that are about files which the pattern matches.

@@ -2,25 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread;
-use std::time::Duration;
 
 use crate::cli::args::RebuildArgs;
 use crate::cli::datadir::{Datadir, State};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::load;
 use crate::cli::out;
-use crate::cli::progress::{Progress, Standing};
+use crate::cli::progress;
 use crate::cli::table::{Column, count, plain, render};
 use crate::config::{PatternSettings, Settings};
 use crate::index::Kind;
-use crate::server::rebuild::RebuildProgress;
 use crate::types::Shown;
+use crate::verify::figures::Figures;
 use crate::{client, server, sys};
-
-/// How often the progress is shown.
-const SHOW_EVERY: Duration = Duration::from_millis(100);
 
 /// Rebuilds the one database that `args` mean.
 pub(in crate::cli) fn run(args: &RebuildArgs) -> Result<Exit, Failure> {
@@ -97,27 +91,11 @@ fn rebuild_client(datadir: &Datadir, patterns: &Arc<[PatternSettings]>) -> Resul
 
 fn rebuild_server(datadir: &Datadir) -> Result<Exit, Failure> {
     let database = datadir.database(Kind::Server);
-    let figures = RebuildProgress::default();
-    let rebuilt = thread::scope(|scope| {
-        let shower = thread::current();
-        let (database, figures) = (&database, &figures);
-        let work = scope.spawn(move || {
-            let rebuilt = server::rebuild::rebuild(&datadir.dir, database, figures);
-            shower.unpark();
-            rebuilt
-        });
-        let mut progress = Progress::new();
-        while !work.is_finished() {
-            progress.show(&[standing(datadir, figures)]);
-            thread::park_timeout(SHOW_EVERY);
-        }
-        progress.end();
-        work.join()
-    });
-    let rebuilt = match rebuilt {
-        Ok(rebuilt) => rebuilt?,
-        Err(panic) => std::panic::resume_unwind(panic),
-    };
+    let figures = Figures::default();
+    let label = Shown(datadir.dir.path().as_os_str().as_encoded_bytes()).to_string();
+    let rebuilt = progress::during(&label, &figures, || {
+        server::rebuild::rebuild(&datadir.dir, &database, &figures)
+    })?;
     let made = format!(
         "{} files, {} bytes",
         count(rebuilt.files),
@@ -129,16 +107,6 @@ fn rebuild_server(datadir: &Datadir) -> Result<Exit, Failure> {
         &made,
         left_out.map(|left_out| (left_out.path.as_slice(), left_out.why.to_string())),
     )
-}
-
-fn standing(datadir: &Datadir, figures: &RebuildProgress) -> Standing {
-    Standing {
-        label: Shown(datadir.dir.path().as_os_str().as_encoded_bytes()).to_string(),
-        files: figures.files.load(Ordering::Relaxed),
-        files_done: figures.files_done.load(Ordering::Relaxed),
-        bytes: figures.bytes.load(Ordering::Relaxed),
-        bytes_done: figures.bytes_done.load(Ordering::Relaxed),
-    }
 }
 
 /// Prints what a database was made from, and what has no row in it.

@@ -4,6 +4,7 @@
 //! Rows come as values that serialise to the JSON objects of `shaftlog db inspect --json`; the
 //! keys written there are stable. Each page of rows is one snapshot.
 
+mod evidence;
 mod rows;
 
 use std::collections::HashMap;

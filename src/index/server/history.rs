@@ -13,7 +13,7 @@ use redb::{ReadTransaction, WriteTransaction};
 use super::rows::{FILES, HISTORY, HistoryKey, HistoryRow, ServerFile, ServerState};
 use crate::index::codec::{Bytes, Rows};
 use crate::index::error::Problem;
-use crate::types::{Offset, WirePath};
+use crate::types::{FileId, Offset, WirePath};
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
@@ -75,16 +75,25 @@ pub(super) fn of(
     let Some(file) = FILES.read(transaction)?.get(path)? else {
         return Ok(Vec::new());
     };
+    let mut rows = past_of(transaction, file.id)?;
+    rows.push((file.vouched.length, row_of(&file, false)));
+    Ok(rows)
+}
+
+/// The lengths that one life of a path had before its present one, shortest first.
+pub(super) fn past_of(
+    transaction: &ReadTransaction,
+    of: FileId,
+) -> Result<Vec<(Offset, HistoryRow)>, Problem> {
     let mut rows = Vec::new();
     HISTORY
         .read(transaction)?
-        .visit_from(&(file.id, Offset::ZERO), |(id, length), row| {
-            if id == file.id {
+        .visit_from(&(of, Offset::ZERO), |(id, length), row| {
+            if id == of {
                 rows.push((length, row));
             }
-            Ok(id == file.id)
+            Ok(id == of)
         })?;
-    rows.push((file.vouched.length, row_of(&file, false)));
     Ok(rows)
 }
 

@@ -353,6 +353,14 @@ pub(super) fn history_of(
     history::of(transaction, path)
 }
 
+/// The lengths on record of one life of a path, shortest first, without the present one.
+pub(super) fn past_of(
+    transaction: &ReadTransaction,
+    id: FileId,
+) -> Result<Vec<(Offset, HistoryRow)>, Problem> {
+    history::past_of(transaction, id)
+}
+
 /// Identity of the index.
 pub(super) fn store_id(transaction: &ReadTransaction) -> Result<StoreId, Problem> {
     STORE
@@ -384,4 +392,4 @@ fn no_counters() -> Problem {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
