@@ -138,6 +138,29 @@ fn logs_are_delivered_once_and_then_only_what_is_new() {
 }
 
 #[test]
+fn a_lost_client_database_costs_no_byte_twice() {
+    let place = Place::new();
+    place.write("a.log", b"one\n");
+    place.write("b.log", &vec![7; 3_000_000]);
+    place.write("empty.log", b"");
+    assert_exit(&place.sync("*.log"), 0);
+    for entry in fs::read_dir(place.copies.join(".shaftlog")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_str().unwrap().contains("client.redb") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    place.append("b.log", b"and more\n");
+    place.write("new.log", b"new\n");
+    let output = place.sync("*.log");
+    assert_exit(&output, 0);
+    assert_eq!(figures(&output), [4, 4, 9 + 4, 3_000_004]);
+    assert_same_tree(&place.logs, &place.copied());
+    let output = place.sync("*.log");
+    assert_eq!(figures(&output), [4, 4, 0, 3_000_017]);
+}
+
+#[test]
 fn the_database_says_what_b3sum_says() {
     let place = Place::new();
     place.write("a.log", b"hello\n");

@@ -176,10 +176,23 @@ impl Order {
 
     fn index(&self) -> Result<ClientIndex, Failure> {
         let path = self.datadir.database(Kind::Client);
-        if self.datadir.state(Kind::Client)? != State::Present {
+        let is_new = self.datadir.state(Kind::Client)? != State::Present;
+        if is_new {
             ClientIndex::create(&path).map_err(database_failed)?;
         }
-        ClientIndex::open(&path).map_err(database_failed)
+        let index = ClientIndex::open(&path).map_err(database_failed)?;
+        // The directory has copies, and what is known of them was lost: they are asked for before
+        // anything is sent.
+        let has_copies = || {
+            self.datadir
+                .state(Kind::Server)
+                .map(|s| s == State::Present)
+        };
+        if is_new && self.directory.is_some() && has_copies()? {
+            let asked = index.ask_before_first_append(EMBEDDED_URL);
+            asked.map_err(database_failed)?;
+        }
+        Ok(index)
     }
 
     fn targets(&self, connector: &Connector) -> Vec<Target> {

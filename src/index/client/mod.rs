@@ -279,6 +279,14 @@ impl ClientIndex {
         Ok((id, row))
     }
 
+    /// Has this destination asked about every file before anything of it is sent: what lies there may
+    /// be older than the catalogue.
+    pub fn ask_before_first_append(&self, url: &str) -> Result<(), IndexError> {
+        let (id, row) = self.destination(url)?;
+        let since = FileId(u64::MAX);
+        self.commit(&[ClientChange::Destination(id, Destination { since, ..row })])
+    }
+
     /// Every destination that there ever was.
     pub fn destinations(&self) -> Result<Vec<(DestinationId, Destination)>, IndexError> {
         self.engine.read(|transaction| {
