@@ -5,6 +5,7 @@ mod body;
 mod connect;
 mod reply;
 
+use std::future::ready;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,9 @@ pub enum LineError {
     /// The connection ended, or what came is no HTTP.
     #[error("the connection broke: {0}")]
     Broken(#[from] hyper::Error),
+    /// The connection ended, and the request with it.
+    #[error("the connection ended")]
+    Ended,
     /// Neither did it take bytes nor did it answer.
     #[error("nothing moved for {} s", ANSWER_TIME.as_secs())]
     Stalled,
@@ -148,6 +152,15 @@ impl Line {
             tokio::select! {
                 biased;
                 answer = &mut answer => return Ok(answer?),
+                _ = self.driver.join_next() => {
+                    // A request that meets the end of its connection may be forgotten by it: what has
+                    // not been answered by now never will be.
+                    tokio::select! {
+                        biased;
+                        answer = &mut answer => return Ok(answer?),
+                        () = ready(()) => return Err(LineError::Ended),
+                    }
+                }
                 () = sleep(LOOK) => {}
             }
             let now = clock::monotonic();
@@ -167,4 +180,30 @@ async fn drained(body: Incoming) -> bool {
     }
     let body = Limited::new(body, HEAD_BYTES).collect();
     matches!(timeout(ANSWER_TIME, body).await, Ok(Ok(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::duplex;
+
+    use super::*;
+
+    /// The other side closes just when the request is on its way.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_request_that_meets_the_end_of_its_connection_has_an_end_too() {
+        let destination = Destination::parse("http://server/").unwrap();
+        let connector = Connector::InProcess(Arc::new(|| {
+            let (ours, theirs) = duplex(1024);
+            std::thread::spawn(move || drop(theirs));
+            Ok(Box::new(ours))
+        }));
+        for _ in 0..2000 {
+            let mut line = Line::open(&connector, &destination).await.unwrap();
+            let asked = line.ask(Method::HEAD, "/", [], Payload::Empty);
+            let answer = timeout(LOOK * 2, asked).await.expect("an end");
+            assert!(answer.is_err());
+        }
+    }
 }
