@@ -23,7 +23,7 @@ use crate::client::plan::{FileError, StopReason, Trust};
 use crate::config;
 use crate::index::IndexError;
 use crate::index::client::{Destination, DestinationId};
-use crate::limits::{CURSORS, PIECE_START, STOPPED_RETRY};
+use crate::limits::{CURSORS, ERROR_RETRY, PIECE_START, STOPPED_RETRY};
 use crate::sys::clock;
 use crate::types::{BootId, FileId, Inode, Offset};
 use crate::wire::Seen;
@@ -59,8 +59,10 @@ pub(super) struct Shared {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Gate {
     Open,
-    /// Not before the first connection has met the destination again, which tries then.
+    /// Not before a connection has met the destination again, which is tried then.
     Shut(Instant),
+    /// A connection is trying that.
+    Meeting,
 }
 
 pub(super) struct State {
@@ -152,20 +154,23 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What to do now. `first` is the connection that meets the destination for all; `beat` says
-    /// when this one's heartbeat is due, if it is open.
+    /// What to do now. `first` is the connection that keeps up with an idle destination; `beat` says
+    /// when this one's heartbeat is due, if it is open. Whoever is free first meets a destination
+    /// that failed, for all.
     pub(super) fn todo(&self, first: bool, beat: Option<Instant>) -> Todo {
         let now = clock::monotonic();
         let mut state = self.state();
         while let Some(id) = self.marks.take() {
             state.schedule.mark(id);
         }
-        if let Gate::Shut(until) = state.gate {
-            return match first {
-                true if now >= until => Todo::Meet,
-                true => Todo::Wait(Some(until)),
-                false => Todo::Wait(None),
-            };
+        match state.gate {
+            Gate::Open => {}
+            Gate::Shut(until) if now < until => return Todo::Wait(Some(until)),
+            Gate::Shut(_) => {
+                state.gate = Gate::Meeting;
+                return Todo::Meet;
+            }
+            Gate::Meeting => return Todo::Wait(None),
         }
         if beat.is_some_and(|beat| now >= beat) || (first && beat.is_none()) {
             return Todo::Meet;
@@ -434,6 +439,7 @@ impl Shared {
             state.failures = state.failures.saturating_add(1);
             let pause = retry_after.map_or(pause, |after| after + pause);
             state.gate = Gate::Shut(clock::monotonic() + pause);
+            tracing::debug!("{}: {why}; tried again in {pause:?}", self.url);
         }
         state.last_failure = Some(why.to_owned());
         // The first failure after progress is no news yet: a bad line has one every second.
@@ -448,7 +454,19 @@ impl Shared {
     /// How long a file waits that brought this turn nowhere.
     pub(super) fn put_off(&self, id: FileId) -> Instant {
         let vain = self.state().schedule.vain(id);
-        clock::monotonic() + backoff(vain - 1)
+        let pause = backoff(vain - 1);
+        tracing::debug!("{}: file {id} waits for {pause:?}", self.url);
+        clock::monotonic() + pause
+    }
+
+    /// The end of a turn that failed. What our own side could not do may work the next moment; what
+    /// the destination says rarely changes.
+    pub(super) fn in_error(&self, id: FileId, error: FileError) -> Ended {
+        let until = match error {
+            FileError::Unreadable(_) => self.put_off(id),
+            _ => clock::monotonic() + ERROR_RETRY,
+        };
+        Ended::Failed(error, until)
     }
 
     /// One line for a file that was not in error before, or otherwise.

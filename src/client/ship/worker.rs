@@ -16,7 +16,7 @@ use super::visit::{Question, Setting, Turn, Visit};
 use crate::client::http::{Line, LineError, Payload, Reply};
 use crate::client::plan::{After, Asked, FileError, Heard, Remote, Trust, heard};
 use crate::index::client::Progress;
-use crate::limits::{ERROR_RETRY, HEARTBEAT, IO_CHUNK, PIECE_MIN, PIECE_START};
+use crate::limits::{HEARTBEAT, IO_CHUNK, PIECE_MIN, PIECE_START};
 use crate::sys::clock;
 use crate::types::{BootId, FileId, Offset, StableName};
 use crate::wire::{ContentRange, ReprDigest, header};
@@ -31,7 +31,7 @@ const LEAST_PAUSE: Duration = Duration::from_millis(100);
 /// See the module.
 pub(super) struct Worker {
     shared: Arc<Shared>,
-    /// Meets the destination for all.
+    /// Keeps up with an idle destination, for all.
     first: bool,
     stop: watch::Receiver<bool>,
     connection: Option<Connection>,
@@ -281,7 +281,7 @@ impl Worker {
                 if let Some(tracked) = setting.catalogue.tracked(job.id) {
                     self.shared.tell_failure(&tracked, &error);
                 }
-                return (in_error(error), None);
+                return (self.shared.in_error(job.id, error), None);
             }
         };
         loop {
@@ -343,7 +343,7 @@ impl Worker {
     fn fail(&self, setting: &Setting, visit: &mut Visit, error: FileError) -> Ended {
         self.shared.tell_failure(&visit.tracked, &error);
         visit.fail(setting, &error);
-        in_error(error)
+        self.shared.in_error(visit.tracked.id, error)
     }
 
     /// Puts a question and takes the answer in; how the turn ends, if it does.
@@ -480,10 +480,6 @@ impl Worker {
         self.failed(false, &result).await;
         Err(Lost::Failed)
     }
-}
-
-fn in_error(error: FileError) -> Ended {
-    Ended::Failed(error, clock::monotonic() + ERROR_RETRY)
 }
 
 /// Why there is no answer.

@@ -2,6 +2,7 @@
 //! behind real HTTP.
 
 mod cut;
+mod gate;
 mod server;
 
 use std::fs;
