@@ -118,6 +118,9 @@ pub const EVENT_THINNING: Duration = Duration::from_secs(3600);
 /// grows for it.
 pub const INSPECT_ROWS: usize = 4096;
 
+/// What the server inside `sync --to DIR` is called in that directory's catalogue: the same wherever
+/// it is moved to.
+pub const EMBEDDED_URL: &str = "http://embedded.invalid/";
 /// How often `verify` looks again at a file whose row changed while it was read.
 pub const VERIFY_AGAIN: usize = 3;
 

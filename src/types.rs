@@ -354,6 +354,22 @@ impl WirePath {
         Segments::parse(relative.into()).map(Self)
     }
 
+    /// A path without the leading slash as it is shown to people ([`Shown`]): what is
+    /// percent-encoded there is decoded, all else is taken as it is.
+    pub fn from_shown(relative: &str) -> Result<Self, BadPath> {
+        let mut bytes = Vec::with_capacity(relative.len());
+        let mut rest = relative.bytes();
+        while let Some(byte) = rest.next() {
+            bytes.push(if byte == b'%' {
+                let mut digit = || rest.next().and_then(hex_digit).ok_or(BadPath::Encoding);
+                digit()? << 4 | digit()?
+            } else {
+                byte
+            });
+        }
+        Segments::parse(bytes).map(Self)
+    }
+
     /// The decoded bytes without a leading slash: the path beneath the datadir.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0.0
@@ -547,6 +563,15 @@ mod tests {
         let path = WirePath::decode("/%252e%252e").unwrap();
         assert_eq!(path.as_bytes(), b"%2e%2e");
         assert_eq!(path.to_string(), "/%252e%252e");
+    }
+
+    #[test]
+    fn a_path_as_it_is_shown_is_that_path() {
+        let path = WirePath::from_disk(&b"log/\xff a%\n\xc3\xbc"[..]).unwrap();
+        let shown = path.to_string();
+        assert_eq!(WirePath::from_shown(&shown[1..]), Ok(path));
+        assert_eq!(WirePath::from_shown("a%2"), Err(BadPath::Encoding));
+        assert_eq!(WirePath::from_shown("%2E."), Err(BadPath::DotSegment));
     }
 
     #[test]

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
 
+use crate::index::EventKind;
 use crate::limits;
+use crate::sys::clock;
 use crate::types::PrefixHash;
 
 /// Where the original's client looked for its configuration, and ours does.
@@ -45,7 +48,7 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Check files against the evidence, changing nothing
     Verify(VerifyArgs),
-    /// Look at a database or rebuild it
+    /// Look at a database, check it or rebuild it
     #[command(subcommand)]
     Db(DbCommand),
     #[command(hide = true, disable_help_flag = true)]
@@ -153,12 +156,12 @@ pub(super) enum DbCommand {
     Inspect(InspectArgs),
     /// Make a lost database again from the files in its datadir
     Rebuild(RebuildArgs),
-    #[command(hide = true, disable_help_flag = true)]
-    Check(Unbuilt),
-    #[command(hide = true, disable_help_flag = true)]
-    History(Unbuilt),
-    #[command(hide = true, disable_help_flag = true)]
-    Events(Unbuilt),
+    /// Which lengths and hashes a delivered file had, when, and from whom
+    History(HistoryArgs),
+    /// What happened, oldest first
+    Events(EventsArgs),
+    /// Look at every row and compare it with the others and with the files
+    Check(DbCheckArgs),
 }
 
 /// Which database: that of a configuration's datadir, or that of a directory.
@@ -172,6 +175,33 @@ pub(super) struct Target {
     pub(super) datadir: Option<PathBuf>,
 }
 
+/// A span of time that rows are from.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(super) struct Times {
+    /// Only what is not older: RFC 3339 (2026-11-25T19:30:00Z), a date, or 2h for 2 hours ago
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(super) since: Option<Timestamp>,
+    /// Only what is not newer
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(super) until: Option<Timestamp>,
+}
+
+/// Which rows are shown.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct Filters {
+    /// Only what is in this state, such as diverged, conflict or superseded
+    #[arg(long, value_name = "STATE")]
+    pub(super) state: Option<String>,
+    /// Only what is about a destination with this text in its URL
+    #[arg(long, value_name = "URL")]
+    pub(super) destination: Option<String>,
+    #[command(flatten)]
+    pub(super) times: Times,
+    /// Only files whose path, stable name or source matches this glob
+    #[arg(value_name = "PATTERN")]
+    pub(super) pattern: Option<String>,
+}
+
 /// `shaftlog db inspect`.
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
@@ -180,9 +210,72 @@ pub(super) struct InspectArgs {
     /// One JSON object a line
     #[arg(long)]
     pub(super) json: bool,
-    /// Only files whose path, stable name or source matches this glob
+    #[command(flatten)]
+    pub(super) filters: Filters,
+}
+
+/// `shaftlog db history`.
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// One JSON object a line
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) times: Times,
+    /// The path of the delivered file below the server's datadir
+    #[arg(value_name = "PATH")]
+    pub(super) path: OsString,
+}
+
+impl HistoryArgs {
+    /// The filters that it has.
+    pub(super) fn filters(&self) -> Filters {
+        Filters {
+            times: self.times,
+            ..Filters::default()
+        }
+    }
+}
+
+/// `shaftlog db events`.
+#[derive(Debug, Args)]
+pub(super) struct EventsArgs {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// One JSON object a line
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Only events of this kind, such as diverged or lost
+    #[arg(long, value_name = "KIND", value_parser = event_kind)]
+    pub(super) kind: Option<EventKind>,
+    #[command(flatten)]
+    pub(super) times: Times,
+    /// Only files whose path or stable name matches this glob
     #[arg(value_name = "PATTERN")]
     pub(super) pattern: Option<String>,
+}
+
+impl EventsArgs {
+    /// The filters that it has beside the kind.
+    pub(super) fn filters(&self) -> Filters {
+        Filters {
+            times: self.times,
+            pattern: self.pattern.clone(),
+            ..Filters::default()
+        }
+    }
+}
+
+/// `shaftlog db check`.
+#[derive(Debug, Args)]
+pub(super) struct DbCheckArgs {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// One JSON object a line
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// `shaftlog db rebuild`.
@@ -250,6 +343,25 @@ fn duration(text: &str) -> Result<Span, String> {
         Ok(span) => Ok(Span(span)),
         Err(error) => Err(format!("{error}; write it like 2s, 5m or 1h")),
     }
+}
+
+/// A moment as people write it: a time, a day (its first moment, UTC), or how long ago.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let day = || {
+        let day: jiff::civil::Date = text.parse().ok()?;
+        Some(day.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+    };
+    let ago = || {
+        let ago = humantime::parse_duration(text).ok()?;
+        clock::now().checked_sub(ago).ok()
+    };
+    let time = text.parse().ok().or_else(day).or_else(ago);
+    time.ok_or_else(|| "write it like 2026-11-25T19:30:00Z, 2026-11-25, or 2h (ago)".into())
+}
+
+fn event_kind(text: &str) -> Result<EventKind, String> {
+    let word = serde_json::Value::from(text);
+    serde_json::from_value(word).map_err(|error| error.to_string())
 }
 
 /// The arguments with the subcommand put in that the program's name stands for: as

@@ -166,29 +166,35 @@ where
     }
 
     /// Looks at up to `limit` rows from `start` on, each for itself: a damaged one does not hide
-    /// those behind it. Gives the last key, to go on behind it.
+    /// those behind it. Gives the greatest key, to go on behind it.
     pub(crate) fn survey(
         &self,
         start: Bound<&[u8]>,
         limit: usize,
         mut each: impl FnMut(Result<(K, V), Problem>),
     ) -> Result<Option<Vec<u8>>, Problem> {
-        let mut last: Option<Vec<u8>> = None;
+        let mut greatest: Option<Vec<u8>> = None;
         let rows = self.table.range::<&[u8]>((start, Bound::Unbounded))?;
         for row in rows.take(limit) {
             let (key, value) = row?;
             let key = key.value();
-            if last.as_deref().is_some_and(|last| last >= key) {
-                return Err(self.damaged(key, "it is out of order"));
+            if greatest.as_deref().is_some_and(|before| before >= key) {
+                each(Err(self.damaged(key, "it is out of order")));
+                continue;
             }
+            greatest = Some(key.to_vec());
             each(self.decode(key, value.value()).and_then(|value| {
                 let key =
                     K::decode(key).ok_or_else(|| self.damaged(key, "its key is malformed"))?;
                 Ok((key, value))
             }));
-            last = Some(key.to_vec());
         }
-        Ok(last)
+        // A search that damage has led astray ends here rather than going in circles.
+        let on = |greatest: &Vec<u8>| match start {
+            Bound::Included(start) | Bound::Excluded(start) => &greatest[..] > start,
+            Bound::Unbounded => true,
+        };
+        Ok(greatest.filter(on))
     }
 
     /// The row with the greatest key.
@@ -251,6 +257,29 @@ where
         self.table.pop_first()?;
         Ok(())
     }
+}
+
+/// Looks at every row of the table `name`, whose values are of several types; `each` is told of
+/// the damaged ones. Gives their number.
+pub(crate) fn raw_rows(
+    transaction: &ReadTransaction,
+    name: &'static str,
+    mut each: impl FnMut(Problem),
+) -> Result<u64, Problem> {
+    let table = transaction.open_table(TableDefinition::<Bytes, Bytes>::new(name))?;
+    let mut number = 0;
+    for row in table.range::<&[u8]>(..)? {
+        let (key, value) = row?;
+        number += 1;
+        if open_row(name, key.value(), value.value()).is_none() {
+            each(Problem::Row {
+                table: name,
+                key: Shown(key.value()).to_string(),
+                what: "its check fails",
+            });
+        }
+    }
+    Ok(number)
 }
 
 /// The check of a row and its payload, as they are stored.

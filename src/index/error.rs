@@ -11,8 +11,7 @@ use crate::types::{FileId, Shown, StableName};
 pub struct IndexError {
     /// The database's file.
     pub path: PathBuf,
-    /// What is wrong with it.
-    #[source]
+    /// What is wrong with it; said in full by `Display`.
     pub problem: Problem,
     needs_reopen: bool,
 }

@@ -51,7 +51,9 @@ pub(crate) struct Schema {
     pub(crate) version: u32,
 }
 
-pub(crate) const SCHEMA: Table<String, Schema> = Table::new("meta");
+/// The table of rows that are alone in their kind.
+pub(crate) const META: &str = "meta";
+pub(crate) const SCHEMA: Table<String, Schema> = Table::new(META);
 const SCHEMA_KEY: &str = "schema";
 
 type Step = fn(&WriteTransaction) -> Result<(), redb::Error>;

@@ -15,3 +15,4 @@ pub mod finding;
 pub mod hashes;
 pub mod server;
 pub mod single;
+pub mod stat;

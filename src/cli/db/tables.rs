@@ -10,8 +10,8 @@ use crate::cli::out::Out;
 use crate::cli::table::Column::{self, Number, Text};
 use crate::cli::table::{count, plain, render};
 use crate::index::inspect::{
-    BootRowShown, ClientFileRow, DestinationRow, EventRow, Inspection, ProgressRow, Row,
-    ServerFileRow,
+    BootRowShown, ClientFileRow, DestinationRow, EventRow, HistoryRowShown, Inspection,
+    ProgressRow, Row, ServerFileRow,
 };
 
 /// Rows of one printed table; a longer one is continued under a new header, so that memory does
@@ -146,6 +146,19 @@ const SERVER_FILES: Sort = Sort {
     ],
 };
 
+const HISTORY: Sort = Sort {
+    title: "history",
+    columns: &[
+        Text("path"),
+        Number("life"),
+        Text("at"),
+        Number("length"),
+        Text("blake3"),
+        Text("writer"),
+        Text(""),
+    ],
+};
+
 const BOOTS: Sort = Sort {
     title: "boots",
     columns: &[Text("boot"), Number("first commit"), Text("started")],
@@ -170,6 +183,7 @@ fn cells(row: &Row) -> (Sort, Vec<String>) {
         Row::Progress(row) => (PROGRESS, progress(row)),
         Row::Destinations(row) => (DESTINATIONS, destination(row)),
         Row::ServerFile(row) => (SERVER_FILES, server_file(row)),
+        Row::History(row) => (HISTORY, history(row)),
         Row::Boots(row) => (BOOTS, boot(row)),
         Row::Events(row) => (EVENTS, event(row)),
     }
@@ -225,6 +239,18 @@ fn server_file(row: &ServerFileRow) -> Vec<String> {
     ]
 }
 
+fn history(row: &HistoryRowShown) -> Vec<String> {
+    vec![
+        row.path.clone(),
+        row.life.to_string(),
+        exact(row.at),
+        count(row.length.bytes()),
+        row.blake3.to_string(),
+        plain(&row.writer),
+        if row.present { "present" } else { "" }.to_owned(),
+    ]
+}
+
 fn boot(row: &BootRowShown) -> Vec<String> {
     vec![row.boot.clone(), row.first.0.to_string(), time(row.at)]
 }
@@ -251,6 +277,11 @@ fn word(value: &impl Serialize) -> String {
 
 fn time(at: jiff::Timestamp) -> String {
     format!("{at:.0}")
+}
+
+/// A time that is evidence.
+fn exact(at: jiff::Timestamp) -> String {
+    format!("{at:.3}")
 }
 
 fn yes(yes: bool) -> String {

@@ -37,14 +37,10 @@ use crate::client::watch::Watches;
 use crate::config::{ClientSettings, Destination};
 use crate::index::Kind;
 use crate::index::client::ClientIndex;
-use crate::limits::{self, PRIVATE_DIR};
+use crate::limits::{self, EMBEDDED_URL, PRIVATE_DIR};
 use crate::sys;
 use crate::sys::dir::Dir;
 use crate::types::Shown;
-
-/// What the server in this process is called in the client's database: the same wherever the
-/// directory is moved to.
-const EMBEDDED_URL: &str = "http://embedded.invalid/";
 
 /// Runs the delivery that `args` ask for.
 pub(super) fn run(args: &SyncArgs) -> Result<Exit, Failure> {

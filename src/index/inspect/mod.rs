@@ -4,6 +4,7 @@
 //! Rows come as values that serialise to the JSON objects of `shaftlog db inspect --json`; the
 //! keys written there are stable. Each page of rows is one snapshot.
 
+mod check;
 mod evidence;
 mod rows;
 
@@ -15,9 +16,10 @@ use redb::ReadTransaction;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use self::check::{Checked, Fault};
 pub use self::rows::{
-    BootRowShown, ClientFileRow, DestinationRow, EventRow, HighWater, ProgressRow, Row,
-    ServerFileRow,
+    BootRowShown, ClientFileRow, DestinationRow, EventRow, HighWater, HistoryRowShown, ProgressRow,
+    Row, ServerFileRow,
 };
 use self::rows::{boot_row, client_file, destination_row, event_row, progress_row, server_file};
 use super::client::{self, DestinationId};
@@ -28,7 +30,7 @@ use super::reader::Reader;
 use super::schema::Kind;
 use super::server;
 use crate::limits::INSPECT_ROWS;
-use crate::types::{Offset, StoreId, WirePath};
+use crate::types::{StoreId, WirePath};
 
 /// A database opened for reading.
 pub struct Inspection {
@@ -90,15 +92,24 @@ impl Inspection {
         )
     }
 
-    /// Every recorded length of a server's `path`, oldest first, with hash, time and writer.
-    pub fn history(
-        &self,
-        path: &WirePath,
-    ) -> Result<Vec<(Offset, server::HistoryRow)>, IndexError> {
-        match self.kind {
-            Kind::Client => Ok(Vec::new()),
-            Kind::Server => self.read(|transaction| server::history_of(transaction, path)),
+    /// Every length that a server's `path` has or had, oldest first, the present one last.
+    pub fn history(&self, path: &WirePath) -> Result<Vec<HistoryRowShown>, IndexError> {
+        if self.kind == Kind::Client {
+            return Ok(Vec::new());
         }
+        self.read(|transaction| {
+            let Some(file) = server::FILES.read(transaction)?.get(path)? else {
+                return Ok(Vec::new());
+            };
+            let mut rows: Vec<_> = server::history_of(transaction, path)?
+                .into_iter()
+                .map(|(length, row)| rows::history_row(path, file.id, length, row))
+                .collect();
+            if let Some(last) = rows.last_mut() {
+                last.present = true;
+            }
+            Ok(rows)
+        })
     }
 
     /// Reads every row of every table; the first damaged one is the error.

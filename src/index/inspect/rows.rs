@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use crate::index::client::{self, ClientFile, Destination, DestinationState, Progress};
 use crate::index::event::{Event, EventKind};
 use crate::index::schema::Kind;
-use crate::index::server::{BootRow, ServerFile, ServerState};
+use crate::index::server::{BootRow, HistoryRow, ServerFile, ServerState};
 use crate::types::{
     BootId, CommitNumber, FileId, Offset, Prefix, PrefixHash, Shown, StableName, WirePath,
 };
@@ -26,6 +26,8 @@ pub enum Row {
     /// A server's file.
     #[serde(rename = "files")]
     ServerFile(ServerFileRow),
+    /// A length that a server's path has or had.
+    History(HistoryRowShown),
     /// A run of a server.
     Boots(BootRowShown),
     /// An event of either.
@@ -137,6 +139,29 @@ pub struct HighWater {
     pub blake3: PrefixHash,
 }
 
+/// A length that a server's path has or had.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct HistoryRowShown {
+    /// Path with its leading slash, shown.
+    pub path: String,
+    /// Number of the life of the path: a file that was set aside is followed by another life.
+    pub life: FileId,
+    /// Length in bytes.
+    pub length: Offset,
+    /// Hash of that prefix.
+    #[serde(serialize_with = "hex")]
+    pub blake3: PrefixHash,
+    /// Server time at which it was vouched for.
+    pub at: Timestamp,
+    /// Who wrote.
+    pub writer: String,
+    /// Whether it is the present length.
+    pub present: bool,
+    /// The path itself, for matching.
+    #[serde(skip)]
+    pub wire_path: WirePath,
+}
+
 /// A run of a server.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct BootRowShown {
@@ -181,8 +206,42 @@ impl Row {
             Self::ClientFile(row) => Some(row.stable_name.as_bytes().to_vec()),
             Self::Progress(row) => Some(row.stable_name.as_bytes().to_vec()),
             Self::ServerFile(row) => Some(of_path(&row.wire_path)),
+            Self::History(row) => Some(of_path(&row.wire_path)),
             Self::Events(row) => row.subject.clone(),
             Self::Destinations(_) | Self::Boots(_) => None,
+        }
+    }
+
+    /// The word for how it stands, of rows that have one.
+    pub fn state(&self) -> Option<&'static str> {
+        match self {
+            Self::ClientFile(row) => Some(row.state),
+            Self::Progress(row) => Some(row.state),
+            Self::Destinations(row) => Some(row.state),
+            Self::ServerFile(row) => Some(row.state.as_str()),
+            Self::History(_) | Self::Boots(_) | Self::Events(_) => None,
+        }
+    }
+
+    /// The URL of the destination that it is about.
+    pub fn destination(&self) -> Option<&str> {
+        match self {
+            Self::Progress(row) => Some(&row.destination),
+            Self::Destinations(row) => Some(&row.destination),
+            _ => None,
+        }
+    }
+
+    /// When what it says came about.
+    pub fn at(&self) -> Option<Timestamp> {
+        match self {
+            Self::ClientFile(row) => Some(row.discovered),
+            Self::Progress(row) => Some(row.confirmed_at),
+            Self::ServerFile(row) => Some(row.updated),
+            Self::History(row) => Some(row.at),
+            Self::Boots(row) => Some(row.at),
+            Self::Events(row) => Some(row.at),
+            Self::Destinations(_) => None,
         }
     }
 }
@@ -258,6 +317,24 @@ pub(super) fn server_file(path: WirePath, file: &ServerFile) -> Row {
         updated: file.updated,
         wire_path: path,
     })
+}
+
+pub(super) fn history_row(
+    path: &WirePath,
+    life: FileId,
+    length: Offset,
+    row: HistoryRow,
+) -> HistoryRowShown {
+    HistoryRowShown {
+        path: path.to_string(),
+        life,
+        length,
+        blake3: row.hash,
+        at: row.at,
+        writer: row.writer,
+        present: false,
+        wire_path: path.clone(),
+    }
 }
 
 pub(super) fn boot_row(boot: BootId, row: BootRow) -> Row {

@@ -25,6 +25,19 @@ pub enum ServerState {
     Retired,
 }
 
+impl ServerState {
+    /// The state in one word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Vouched => "vouched",
+            Self::Unproven => "unproven",
+            Self::Regressed => "regressed",
+            Self::Diverged => "diverged",
+            Self::Retired => "retired",
+        }
+    }
+}
+
 /// What `statx` said of the file after its last sync. Anything else later means that somebody
 /// other than this server was at it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

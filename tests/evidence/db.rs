@@ -1,0 +1,186 @@
+//! `shaftlog db history`, `events`, `check` and the filters.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::common::{said, wait_until};
+use crate::{Pair, json, told};
+
+#[test]
+fn the_history_of_a_path_tells_length_hash_time_and_writer() {
+    let pair = Pair::new(&[("a", b"hello\n"), ("b", b"other")]);
+    let (exit, rows) = json(&["db", "history", "/x/a"], &pair.server.datadir);
+    assert_eq!(exit, Some(0));
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    let row = &rows[0];
+    assert_eq!(row["table"], "history");
+    assert_eq!(row["path"], "/x/a");
+    assert_eq!(row["length"], 6);
+    assert_eq!(row["blake3"], blake3::hash(b"hello\n").to_hex().as_str());
+    assert_eq!(row["present"], true);
+    assert_eq!(row["writer"], "127.0.0.1");
+    let at = row["at"].as_str().unwrap();
+    // The moment is in it, and no other.
+    let history = |more: &[&str]| {
+        let output = told(&["db", "history", "x/a"], &pair.server.datadir, more);
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .contains("present")
+    };
+    assert!(history(&["--since", at]) && history(&["--until", at]));
+    assert!(history(&["--since", "1h"]) && !history(&["--until", "1h"]));
+    assert!(!history(&["--since", "2999-01-01"]));
+    for (words, code, text) in [
+        (&["db", "history", "/x/c"][..], 3, "no delivered file"),
+        (&["db", "history", "/x/a", "--since", "soon"], 2, "RFC"),
+    ] {
+        let output = told(words, &pair.server.datadir, &[]);
+        assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+        assert!(
+            said(&output).contains(text) || code == 2,
+            "{}",
+            said(&output)
+        );
+    }
+    let output = told(&["db", "history", "/x/a"], &pair.client.datadir, &[]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(
+        said(&output).contains("only a server's"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn a_path_is_named_as_it_is_or_as_it_is_shown() {
+    let pair = Pair::new(&[("a b%41", b"odd\n")]);
+    for path in ["/x/a b%41", "/x/a b%2541"] {
+        let (exit, rows) = json(&["db", "history", path], &pair.server.datadir);
+        assert_eq!(exit, Some(0), "{path}");
+        assert_eq!(rows[0]["path"], "/x/a b%2541");
+    }
+}
+
+#[test]
+fn events_and_rows_are_picked_by_kind_file_state_destination_and_time() {
+    let pair = Pair::new(&[("a", b"hello\n"), ("b", b"other")]);
+    let client = &pair.client.datadir;
+    let picked = |words: &[&str]| -> Vec<Value> {
+        let (exit, rows) = json(words, client);
+        assert_eq!(exit, Some(0), "{words:?}");
+        rows
+    };
+    let events = picked(&["db", "events"]);
+    let first = &events[0];
+    for key in ["sequence", "at", "kind", "name", "detail"] {
+        assert!(first.get(key).is_some(), "no {key} in {first}");
+    }
+    assert!(events.iter().all(|event| event["table"] == "events"));
+    let discovered = picked(&["db", "events", "--kind", "discovered"]);
+    assert_eq!(discovered.len(), 2, "{events:?}");
+    let of_a = picked(&["db", "events", "--kind", "discovered", "x/a"]);
+    assert_eq!(of_a.len(), 1, "{of_a:?}");
+    assert!(picked(&["db", "events", "--until", "2001-01-01"]).is_empty());
+
+    let current = picked(&["db", "inspect", "--state", "current", "x/*"]);
+    assert_eq!(current.len(), 2, "{current:?}");
+    assert!(current.iter().all(|row| row["table"] == "progress"));
+    let there = picked(&["db", "inspect", "--destination", &pair.server.url()]);
+    let tables: Vec<_> = there
+        .iter()
+        .map(|row| row["table"].as_str().unwrap())
+        .collect();
+    assert_eq!(tables, ["destinations", "progress", "progress"]);
+    assert!(picked(&["db", "inspect", "--destination", "https://"]).is_empty());
+    assert!(picked(&["db", "inspect", "--since", "2999-01-01"]).is_empty());
+    let output = told(&["db", "events", "--kind", "nonsense"], client, &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("`diverged`"), "{}", said(&output));
+}
+
+#[test]
+fn a_check_compares_rows_with_files() {
+    let mut pair = Pair::new(&[("a", b"hello\n"), ("b", b"other"), ("c", b"third")]);
+    let faults = |pair: &Pair| {
+        let (server, mut faults) = json(&["db", "check"], &pair.server.datadir);
+        let (client, more) = json(&["db", "check"], &pair.client.datadir);
+        let bad = [&faults, &more].map(|faults| if faults.is_empty() { 0 } else { 3 });
+        assert_eq!(
+            (server, client),
+            (Some(bad[0]), Some(bad[1])),
+            "{faults:?} {more:?}"
+        );
+        faults.extend(more);
+        faults
+            .iter()
+            .map(|fault| {
+                assert_eq!(
+                    (&fault["table"], &fault["in"]),
+                    (&"check".into(), &"files".into())
+                );
+                format!("{}: {}", fault["key"], fault["fault"])
+            })
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    assert_eq!(faults(&pair), "");
+    pair.client.kill();
+    pair.server.kill();
+    assert_eq!(faults(&pair), "");
+    fs::remove_file(pair.copy("a")).unwrap();
+    fs::write(pair.copy("b"), "oth").unwrap();
+    fs::copy(pair.copy("c"), pair.copy("d")).unwrap();
+    fs::rename(pair.copy("d"), pair.copy("c")).unwrap();
+    fs::remove_file(pair.client.datadir.join("x/a")).unwrap();
+    fs::write(pair.logs.join("b"), "o").unwrap();
+    let found = faults(&pair);
+    for (file, what) in [
+        ("/x/a", "there is no such file"),
+        ("/x/b", "shorter than the 5 that are vouched for"),
+        ("/x/c", "restored, or replaced"),
+        ("(x/a)", "its link is gone"),
+        ("(x/b)", "shorter than the 5 that were confirmed"),
+    ] {
+        let named = |line: &str| line.contains(file) && line.contains(what);
+        assert!(found.lines().any(named), "no {file} {what} in\n{found}");
+    }
+    assert_eq!(found.lines().count(), 5, "{found}");
+    let output = told(&["db", "check"], &pair.server.datadir, &[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("3 things are wrong"), "{text}");
+    assert!(text.contains("and the store's pages"), "{text}");
+}
+
+#[test]
+fn a_damaged_row_is_named_and_hides_no_other() {
+    let mut pair = Pair::new(&[("a", b"hello\n"), ("b", b"other"), ("c", b"third")]);
+    assert!(pair.server.terminate().success());
+    let database = pair.server.datadir.join(".shaftlog/server.redb");
+    let mut bytes = fs::read(&database).unwrap();
+    // The key of the row, wherever it is.
+    let mut hits = 0;
+    for at in 0..bytes.len() - 3 {
+        if bytes[at..].starts_with(b"x/b") {
+            bytes[at + 2] = b'Z';
+            hits += 1;
+        }
+    }
+    assert!(hits > 0);
+    fs::write(&database, bytes).unwrap();
+    let (exit, faults) = json(&["db", "check"], &pair.server.datadir);
+    assert_eq!(exit, Some(3));
+    let named = |fault: &Value| fault["key"].as_str().unwrap().contains("x/Z");
+    assert!(faults.iter().any(named), "{faults:?}");
+    let (exit, findings) = json(&["verify"], &pair.server.datadir);
+    assert_eq!(exit, Some(3), "{findings:?}");
+    let right = findings
+        .iter()
+        .filter(|finding| finding["verdict"] == "right");
+    assert!(right.count() >= 1, "{findings:?}");
+    // Looking has changed nothing: the daemon has not gone either.
+    wait_until("the client still runs", || {
+        pair.client.process().ended().is_none()
+    });
+}

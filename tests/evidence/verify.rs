@@ -1,0 +1,141 @@
+//! `shaftlog verify`: exit codes, and what it names.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+
+use crate::common::{prefix_hash, run, said};
+use crate::{Pair, json, told};
+
+const LONG: &[u8] = &[b'x'; 300_000];
+
+#[test]
+fn a_server_s_files_are_right_live_killed_and_at_rest() {
+    let mut pair = Pair::new(&[("a", b"hello\n"), ("b", LONG), ("empty", b"")]);
+    let check = |pair: &Pair| {
+        let (exit, findings) = json(&["verify"], &pair.server.datadir);
+        assert_eq!(exit, Some(0), "{findings:?}");
+        assert_eq!(findings.len(), 3, "{findings:?}");
+        for finding in &findings {
+            assert_eq!(finding["table"], "verify");
+            assert_eq!(finding["side"], "server");
+            assert_eq!(finding["verdict"], "right");
+            let file = finding["file"].as_str().unwrap().trim_start_matches('/');
+            let length = finding["length"].as_u64().unwrap();
+            let hash = prefix_hash(&pair.server.datadir.join(file), length);
+            assert_eq!(finding["blake3"], hash.as_str());
+        }
+    };
+    check(&pair);
+    pair.server.kill();
+    check(&pair);
+    pair.server.restart();
+    assert!(pair.server.terminate().success());
+    check(&pair);
+}
+
+#[test]
+fn what_is_wrong_with_a_server_s_files_is_named_and_ends_with_its_code() {
+    let pair = Pair::new(&[
+        ("a", b"hello\n"),
+        ("b", LONG),
+        ("c", b"gone"),
+        ("d", b"fine"),
+    ]);
+    let b = OpenOptions::new().write(true).open(pair.copy("b")).unwrap();
+    fs::remove_file(pair.copy("c")).unwrap();
+    fs::write(pair.copy("foreign"), "nobody delivered this").unwrap();
+    let (exit, findings) = json(&["verify"], &pair.server.datadir);
+    assert_eq!(exit, Some(3), "{findings:?}");
+    b.write_all_at(b"y", 200_000).unwrap();
+    let (exit, findings) = json(&["verify"], &pair.server.datadir);
+    assert_eq!(exit, Some(4), "{findings:?}");
+    let verdict = |file: &str| {
+        let found = findings.iter().find(|finding| finding["file"] == file);
+        found.unwrap_or_else(|| panic!("no {file} in {findings:?}"))
+    };
+    assert_eq!(verdict("/x/a")["verdict"], "right");
+    assert_eq!(verdict("/x/b")["verdict"], "differs");
+    assert_eq!(verdict("/x/b")["first_difference"]["end"], 300_000);
+    assert_eq!(verdict("/x/c")["verdict"], "missing");
+    assert_eq!(verdict("/x/foreign")["verdict"], "no_row");
+    // Only what is asked for counts.
+    for (pattern, code) in [("/x/d", 0), ("/x/c", 3), ("/x/b", 4), ("/y/*", 3)] {
+        let output = told(&["verify", pattern], &pair.server.datadir, &[]);
+        assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+    }
+    let output = told(&["verify", "/x/b"], &pair.server.datadir, &[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("/x/b  differs"), "{text}");
+    assert!(text.contains("0..300000"), "{text}");
+}
+
+#[test]
+fn a_file_that_grows_is_right_up_to_what_was_recorded() {
+    let pair = Pair::new(&[("a", b"hello\n")]);
+    let mut tail = OpenOptions::new()
+        .append(true)
+        .open(pair.copy("a"))
+        .unwrap();
+    tail.write_all(b"more").unwrap();
+    let (exit, findings) = json(&["verify"], &pair.server.datadir);
+    assert_eq!(exit, Some(0), "{findings:?}");
+    assert_eq!(findings[0]["length"], 6);
+    assert_eq!(findings[0]["beyond"], 4);
+}
+
+#[test]
+fn without_evidence_nothing_passes() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("a"), "a").unwrap();
+    let output = told(&["verify"], home.path(), &[]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    let output = told(&["db", "rebuild"], home.path(), &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    let (exit, findings) = json(&["verify"], home.path());
+    assert_eq!(exit, Some(3), "{findings:?}");
+    assert_eq!(findings[0]["verdict"], "unproven");
+    fs::write(home.path().join(".shaftlog/server.redb"), "no database").unwrap();
+    let output = told(&["verify"], home.path(), &[]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+}
+
+#[test]
+fn one_prefix_needs_no_database() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("log");
+    fs::write(&file, "hello\nworld\n").unwrap();
+    let path = file.to_str().unwrap();
+    let hello = blake3::hash(b"hello\n").to_hex();
+    let verify = |length: &str, hash: &str| {
+        let output = run([
+            "verify", "--file", path, "--length", length, "--blake3", hash,
+        ]);
+        (output.status.code(), said(&output))
+    };
+    let (code, text) = verify("6", &hello);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = verify("7", &hello);
+    assert_eq!(code, Some(4), "{text}");
+    let (code, text) = verify("13", &hello);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("it ends at 12"), "{text}");
+    for (length, hash) in [
+        ("6", "abc"),
+        ("-1", &hello),
+        ("9223372036854775808", &hello),
+    ] {
+        let (code, text) = verify(length, hash);
+        assert_eq!(code, Some(2), "{text}");
+    }
+    for words in [
+        &["verify", "--file", path][..],
+        &["verify", "--file", path, "--length", "1"],
+        &["verify", "--length", "1"],
+    ] {
+        assert_eq!(run(words).status.code(), Some(2), "{words:?}");
+    }
+    fs::remove_file(&file).unwrap();
+    let (code, text) = verify("6", &hello);
+    assert_eq!(code, Some(3), "{text}");
+}
