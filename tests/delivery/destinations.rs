@@ -86,17 +86,18 @@ fn a_full_destination_delays_nobody() {
     living_beside(&full.url());
 }
 
-/// A backlog of a minute (ten under `SHAFTLOG_LONG`) costs neither memory nor descriptors nor
-/// database, and is caught up with by itself.
+/// A backlog of a minute (ten under `SHAFTLOG_LONG`) at a destination that is dead, then stalls in
+/// mid-body, then has no room, costs neither memory nor descriptors nor database, and is caught up
+/// with by itself.
 #[test]
 fn a_backlog_costs_nothing_and_is_caught_up_with() {
     let home = TempDir::new().unwrap();
     let logs = home.path().join("logs");
     fs::create_dir(&logs).unwrap();
     let alive = Server::start(&home.path().join("alive"), "");
-    let mut dead = Server::start(&home.path().join("dead"), "");
-    dead.kill();
-    let config = deliver(&[("logs", &logs.join("*"))], &[&dead.url(), &alive.url()]);
+    let mut other = Server::start(&home.path().join("other"), "");
+    let proxy = Proxy::start(other.port, Fault::Refuse);
+    let config = deliver(&[("logs", &logs.join("*"))], &[&proxy.url(), &alive.url()]);
     let mut client = Client::start(&home.path().join("client"), &config);
 
     let length = if std::env::var_os("SHAFTLOG_LONG").is_some() {
@@ -120,6 +121,16 @@ fn a_backlog_costs_nothing_and_is_caught_up_with() {
         if second == length / 6 {
             early = Some(footprint(&mut client));
         }
+        if second == length / 3 {
+            proxy.set(Fault::StallAfter(30_000));
+        }
+        if second == length * 2 / 3 {
+            assert!(proxy.sent() >= 30_000, "nothing has stalled");
+            other.kill();
+            other.reconfigure("min_free: 1000000000000000");
+            other.restart();
+            proxy.set(Fault::None);
+        }
         if second == length {
             break;
         }
@@ -139,8 +150,15 @@ fn a_backlog_costs_nothing_and_is_caught_up_with() {
         tree(&alive.datadir.join("logs")) == tree(&logs)
     });
 
-    dead.restart();
-    let delivered = dead.datadir.join("logs");
+    let bytes = |dir: &Path| tree(dir).values().map(|(length, _)| length).sum::<u64>();
+    assert!(
+        bytes(&other.datadir) < bytes(&logs) / 2,
+        "there was no backlog"
+    );
+    other.kill();
+    other.reconfigure("");
+    other.restart();
+    let delivered = other.datadir.join("logs");
     wait_within(
         Duration::from_secs(180),
         "the recovered one catches up",
