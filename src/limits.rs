@@ -46,6 +46,9 @@ pub const DRAIN_BYTES: u64 = 1024 * 1024;
 /// How long a HEAD or a confirm waits for a hash before it is answered 503 `hashing`.
 pub const HASHING_WAIT: Duration = Duration::from_secs(5);
 
+/// How long a PUT waits, its body unread, for the one that it continues. Then it is told `busy`.
+pub const PIPELINE_WAIT: Duration = Duration::from_secs(1);
+
 /// Free bytes below which the server takes no appends (`min_free`).
 pub const MIN_FREE: u64 = 256 * 1024 * 1024;
 /// The original's port, the server's default (`listen_port`).

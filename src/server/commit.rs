@@ -1,6 +1,9 @@
 //! Group commit: one thread gathers the changes that wait and makes them durable in one
 //! transaction of the index.
 //!
+//! The same thread makes the ways to new files durable before: whatever waits together shares that
+//! too.
+//!
 //! Promised: a change's completion runs after the commit that holds it, with its number; or with
 //! an error, and then nobody may be told that the change is there. After an error of the index
 //! itself nobody knows whether it is: the epoch moves on, which tells everyone that holds state
@@ -14,19 +17,26 @@ use std::time::Duration;
 
 use tracing::{error, info};
 
+use super::ways::Ways;
 use crate::index::IndexError;
 use crate::index::server::{ServerChange, ServerIndex};
 use crate::limits::{COMMIT_GROUP, REOPEN_MAX, REOPEN_START};
-use crate::types::CommitNumber;
+use crate::types::{CommitNumber, WirePath};
 
 /// Grows when the index has failed: what was derived from it in an older epoch is worth nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Epoch(u64);
 
-/// The changes were not committed, as far as anybody knows.
+/// Why changes were not committed, as far as anybody knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the index could not be written")]
-pub(crate) struct Uncommitted;
+pub(crate) enum Uncommitted {
+    /// The index failed, or has since the changes were derived.
+    #[error("the index could not be written")]
+    Index,
+    /// A directory on the way to the file could not be synced.
+    #[error("the way to the file could not be made durable")]
+    Way,
+}
 
 /// What happens after the commit; runs on the committing thread and must be quick.
 pub(crate) type Completion = Box<dyn FnOnce(Result<CommitNumber, Uncommitted>) + Send>;
@@ -34,6 +44,8 @@ pub(crate) type Completion = Box<dyn FnOnce(Result<CommitNumber, Uncommitted>) +
 /// Changes that belong together, with what happens after them.
 struct Job {
     epoch: Epoch,
+    /// The file whose way has to be durable before.
+    new_file: Option<WirePath>,
     changes: Vec<ServerChange>,
     done: Completion,
 }
@@ -47,11 +59,15 @@ pub(crate) struct Committer {
 
 impl Committer {
     /// Starts the thread. It ends, after all that waits, when the committer is dropped.
-    pub(crate) fn start(index: Arc<ServerIndex>) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub(crate) fn start(
+        index: Arc<ServerIndex>,
+        ways: Ways,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (jobs, waiting) = mpsc::channel();
         let epoch = Arc::new(AtomicU64::new(0));
-        let thread = Thread {
+        let mut thread = Thread {
             index,
+            ways,
             waiting,
             epoch: Arc::clone(&epoch),
         };
@@ -67,13 +83,34 @@ impl Committer {
 
     /// Has `changes`, derived from what the index said in `epoch`, committed, and then `done` run.
     pub(crate) fn submit(&self, epoch: Epoch, changes: Vec<ServerChange>, done: Completion) {
-        let job = Job {
+        self.send(Job {
             epoch,
+            new_file: None,
             changes,
             done,
-        };
+        });
+    }
+
+    /// As [`submit`](Self::submit); before the commit the way to `file` is made durable, once for
+    /// all new files in one directory.
+    pub(crate) fn submit_new(
+        &self,
+        epoch: Epoch,
+        file: WirePath,
+        changes: Vec<ServerChange>,
+        done: Completion,
+    ) {
+        self.send(Job {
+            epoch,
+            new_file: Some(file),
+            changes,
+            done,
+        });
+    }
+
+    fn send(&self, job: Job) {
         if let Err(mpsc::SendError(job)) = self.jobs.send(job) {
-            (job.done)(Err(Uncommitted));
+            (job.done)(Err(Uncommitted::Index));
         }
     }
 
@@ -94,18 +131,19 @@ impl Committer {
             let _ = tell.send(result);
         };
         self.submit(epoch, changes, Box::new(done));
-        told.recv().unwrap_or(Err(Uncommitted))
+        told.recv().unwrap_or(Err(Uncommitted::Index))
     }
 }
 
 struct Thread {
     index: Arc<ServerIndex>,
+    ways: Ways,
     waiting: Receiver<Job>,
     epoch: Arc<AtomicU64>,
 }
 
 impl Thread {
-    fn run(self) {
+    fn run(&mut self) {
         while let Ok(first) = self.waiting.recv() {
             let mut group = vec![first];
             group.extend(self.waiting.try_iter().take(COMMIT_GROUP - 1));
@@ -116,11 +154,12 @@ impl Thread {
     }
 
     /// Commits a group; an error means that the index has to be reopened.
-    fn commit(&self, group: Vec<Job>) -> Result<(), IndexError> {
+    fn commit(&mut self, group: Vec<Job>) -> Result<(), IndexError> {
         let now = self.epoch.load(Ordering::Acquire);
         let (group, stale): (Vec<_>, Vec<_>) =
             group.into_iter().partition(|job| job.epoch == Epoch(now));
         refuse(stale);
+        let group = self.make_ways(group);
         if group.is_empty() {
             return Ok(());
         }
@@ -144,8 +183,29 @@ impl Thread {
         }
     }
 
+    /// Makes the ways to the group's new files durable; refuses those to which none can be.
+    fn make_ways(&mut self, group: Vec<Job>) -> Vec<Job> {
+        let paths = group.iter().filter_map(|job| job.new_file.as_ref());
+        let mut synced = self.ways.sync(paths).into_iter();
+        let mut durable = Vec::with_capacity(group.len());
+        for mut job in group {
+            let way = job
+                .new_file
+                .take()
+                .and_then(|path| Some((path, synced.next()?)));
+            match way {
+                Some((path, Err(failure))) => {
+                    error!("{path}: a directory on the way to it cannot be synced: {failure}");
+                    (job.done)(Err(Uncommitted::Way));
+                }
+                _ => durable.push(job),
+            }
+        }
+        durable
+    }
+
     /// One change cannot be made (its old row is damaged, say): the others must not suffer.
-    fn commit_singly(&self, group: Vec<Job>, failure: &IndexError) -> Result<(), IndexError> {
+    fn commit_singly(&mut self, group: Vec<Job>, failure: &IndexError) -> Result<(), IndexError> {
         if group.len() == 1 {
             error!("a change of the index was refused: {failure}");
             refuse(group);
@@ -194,7 +254,7 @@ impl Thread {
 
 fn refuse(jobs: Vec<Job>) {
     for job in jobs {
-        (job.done)(Err(Uncommitted));
+        (job.done)(Err(Uncommitted::Index));
     }
 }
 
@@ -203,9 +263,10 @@ mod tests {
     use super::*;
     use crate::index::{EventKind, NewEvent};
     use crate::sys::clock;
+    use crate::sys::dir::Dir;
 
     struct Fixture {
-        _directory: tempfile::TempDir,
+        directory: tempfile::TempDir,
         index: Arc<ServerIndex>,
         commits: Committer,
         thread: JoinHandle<()>,
@@ -216,9 +277,10 @@ mod tests {
         let file = directory.path().join("server.redb");
         ServerIndex::create(&file).unwrap();
         let index = Arc::new(ServerIndex::open(&file, clock::now()).unwrap());
-        let (commits, thread) = Committer::start(Arc::clone(&index)).unwrap();
+        let dir = Arc::new(Dir::open(directory.path()).unwrap());
+        let (commits, thread) = Committer::start(Arc::clone(&index), Ways::new(dir)).unwrap();
         Fixture {
-            _directory: directory,
+            directory,
             index,
             commits,
             thread,
@@ -262,7 +324,7 @@ mod tests {
         let before = fixture.commits.epoch();
         fixture.commits.epoch.fetch_add(1, Ordering::AcqRel);
         let refused = fixture.commits.submit_and_wait(before, event("old"));
-        assert_eq!(refused, Err(Uncommitted));
+        assert_eq!(refused, Err(Uncommitted::Index));
         let now = fixture.commits.epoch();
         fixture.commits.submit_and_wait(now, event("new")).unwrap();
         assert_eq!(fixture.index.events(0, 100).unwrap().len(), 1);
@@ -272,8 +334,10 @@ mod tests {
     fn a_group_that_was_refused_is_tried_one_by_one() {
         let fixture = fixture();
         let epoch = fixture.commits.epoch();
-        let thread = Thread {
+        let dir = Arc::new(Dir::open(fixture.directory.path()).unwrap());
+        let mut thread = Thread {
             index: Arc::clone(&fixture.index),
+            ways: Ways::new(dir),
             waiting: mpsc::channel().1,
             epoch: Arc::clone(&fixture.commits.epoch),
         };
@@ -282,6 +346,7 @@ mod tests {
             let tell = tell.clone();
             Job {
                 epoch,
+                new_file: None,
                 changes: event(detail),
                 done: Box::new(move |result| tell.send(result.is_ok()).unwrap()),
             }

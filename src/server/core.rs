@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use regex::bytes::Regex;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::commit::Committer;
 use super::decide::Policy;
 use super::files::Files;
-use super::ways::Ways;
 use crate::index::server::ServerIndex;
 use crate::limits::{BODY_BUDGET, BODY_SEATS, LONG_HASHES, TOLD_PATHS};
 use crate::sys::dir::Dir;
@@ -37,7 +37,6 @@ pub(crate) struct Core {
     pub(crate) index: Arc<ServerIndex>,
     pub(crate) commits: Committer,
     pub(crate) files: Files,
-    pub(crate) ways: Ways,
     pub(crate) told: Told,
     /// Bytes received and not yet written.
     pub(crate) budget: Arc<Semaphore>,
@@ -57,7 +56,6 @@ impl Core {
         dir: Arc<Dir>,
         index: Arc<ServerIndex>,
         commits: Committer,
-        ways: Ways,
         open_files: usize,
     ) -> Self {
         Self {
@@ -66,12 +64,11 @@ impl Core {
             index,
             commits,
             files: Files::new(open_files),
-            ways,
             told: Told::default(),
             budget: Arc::new(Semaphore::new(BODY_BUDGET)),
             seats: Semaphore::new(BODY_SEATS),
             hashing: Semaphore::new(LONG_HASHES),
-            tasks: Tasks::default(),
+            tasks: Tasks::new(),
             traffic: Traffic::default(),
             stopping: AtomicBool::new(false),
         }
@@ -128,24 +125,42 @@ impl Told {
 }
 
 /// Tasks that outlive the requests that began them.
-#[derive(Debug, Default)]
-pub(crate) struct Tasks(Mutex<JoinSet<()>>);
+#[derive(Debug)]
+pub(crate) struct Tasks {
+    set: Mutex<JoinSet<()>>,
+    runtime: Handle,
+}
 
 impl Tasks {
+    /// To be called in the runtime that runs them.
+    fn new() -> Self {
+        Self {
+            set: Mutex::default(),
+            runtime: Handle::current(),
+        }
+    }
+
     /// Runs `task` to its end, which [`finish`](Self::finish) waits for.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut set = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.set().spawn_on(task, &self.runtime);
+    }
+
+    /// The same for one that blocks.
+    pub(crate) fn spawn_blocking(&self, task: impl FnOnce() + Send + 'static) {
+        self.set().spawn_blocking_on(task, &self.runtime);
+    }
+
+    /// Without those that have ended.
+    fn set(&self) -> MutexGuard<'_, JoinSet<()>> {
+        let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
         while set.try_join_next().is_some() {}
-        set.spawn(task);
+        set
     }
 
     /// Waits until all have ended.
     pub(crate) async fn finish(&self) {
         loop {
-            let mut set = {
-                let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                std::mem::take(&mut *tasks)
-            };
+            let mut set = std::mem::take(&mut *self.set());
             if set.is_empty() {
                 return;
             }
@@ -175,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn tasks_that_others_begin_are_waited_for_too() {
-        let tasks = Arc::new(Tasks::default());
+        let tasks = Arc::new(Tasks::new());
         let ended = Arc::new(AtomicU64::new(0));
         let (outer, count) = (Arc::clone(&tasks), Arc::clone(&ended));
         tasks.spawn(async move {

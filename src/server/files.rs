@@ -4,6 +4,9 @@
 //! At most one [`Claim`] exists for a path. Its holder owns the open file, the hasher and all that
 //! was derived from row and file; dropping it, in whatever way, gives them back. Paths that nobody
 //! works on are forgotten, least recently used first, beyond a bound.
+//!
+//! What a claim has written and not committed is in [`flight`](super::flight): until it has landed,
+//! only the PUT that continues it gets the path.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,20 +15,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::commit::Epoch;
+use super::data::DataFile;
 use super::decide::Standing;
+use super::flight::Flight;
 use super::recover::Trouble;
 use crate::index::server::{ServerFile, ServerState};
-use crate::limits::HASHING_WAIT;
+use crate::limits::{HASHING_WAIT, PIPELINE_WAIT};
 use crate::prefix::PrefixHasher;
-use crate::sys::file::{File, FileStat};
-use crate::types::{Offset, Prefix, WirePath};
+use crate::sys::file::FileStat;
+use crate::types::{ByteRange, Offset, Prefix, WirePath};
 use crate::wire::Tail;
 
 /// What a claim is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Work {
-    /// A PUT receives a body; others are refused meanwhile.
-    Receiving,
+    /// A PUT receives a body with this range; others are refused meanwhile, but for the one that
+    /// continues it, which waits.
+    Receiving(ByteRange),
     /// Looking at the file, hashing perhaps; others wait for a while.
     Looking,
 }
@@ -38,7 +44,7 @@ pub(crate) struct FileState {
     /// The committed row.
     pub(crate) row: Option<ServerFile>,
     /// The file, open for reading and writing, if the path names one.
-    pub(crate) file: Option<File>,
+    pub(crate) file: Option<Arc<DataFile>>,
     /// What the path was when this process last looked at it or wrote to it.
     pub(crate) seen: Option<FileStat>,
     /// The hasher at L.
@@ -134,6 +140,10 @@ impl FileState {
         self.asked.push(prefix);
     }
 
+    fn shown_if_sound(&self) -> Option<Shown> {
+        (!self.faulty).then(|| self.shown())
+    }
+
     /// What a HEAD says.
     pub(crate) fn shown(&self) -> Shown {
         let size = self.size();
@@ -162,7 +172,7 @@ pub(crate) struct Shown {
 
 /// A path and whoever works on it.
 #[derive(Debug)]
-struct Entry {
+pub(super) struct Entry {
     path: WirePath,
     slot: Mutex<Slot>,
     released: Notify,
@@ -170,15 +180,53 @@ struct Entry {
 }
 
 #[derive(Debug, Default)]
-struct Slot {
+pub(super) struct Slot {
     work: Option<Work>,
-    state: Option<Box<FileState>>,
-    shown: Option<Shown>,
+    /// A PUT waits for the one that is receiving.
+    continued: bool,
+    pub(super) state: Option<Box<FileState>>,
+    /// What is durable.
+    pub(super) shown: Option<Shown>,
+    pub(super) flight: Option<Flight>,
+}
+
+impl Slot {
+    /// What is known after a claim; nothing when nobody knows what the file holds. Then what is in
+    /// flight lands, but nothing goes on from it.
+    pub(super) fn keep_state(&mut self, state: Option<Box<FileState>>) {
+        let end = state.as_deref().map(FileState::length);
+        match self.flight.as_mut().map(|flight| flight.go_on_from(end)) {
+            None => {
+                self.shown = state.as_deref().and_then(FileState::shown_if_sound);
+                self.state = state;
+            }
+            Some(true) => self.state = state,
+            Some(false) => {
+                self.flight = None;
+                self.shown = None;
+                self.state = None;
+            }
+        }
+    }
+
+    /// Whether somebody holds the claim.
+    pub(super) fn is_claimed(&self) -> bool {
+        self.work.is_some()
+    }
 }
 
 impl Entry {
-    fn slot(&self) -> MutexGuard<'_, Slot> {
+    pub(super) fn path(&self) -> &WirePath {
+        &self.path
+    }
+
+    pub(super) fn slot(&self) -> MutexGuard<'_, Slot> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes whoever waits for the path.
+    pub(super) fn notify(&self) {
+        self.released.notify_waiters();
     }
 }
 
@@ -189,6 +237,7 @@ pub(crate) struct Claim {
     /// What is known; `None` has to be derived from row and file. Whoever cannot tell any more
     /// what the file holds leaves `None`.
     pub(crate) state: Option<Box<FileState>>,
+    is_held: bool,
 }
 
 impl Claim {
@@ -206,31 +255,57 @@ impl Claim {
 
     /// Lets HEADs see what is known now, while the work goes on.
     pub(crate) fn show(&self) {
-        self.entry.slot().shown = self.shown();
+        let mut slot = self.entry.slot();
+        if slot.flight.is_none() {
+            slot.shown = self.state.as_deref().and_then(FileState::shown_if_sound);
+        }
     }
 
-    /// What is known now.
+    /// What is known now and durable.
     pub(crate) fn shown(&self) -> Option<Shown> {
-        let state = self.state.as_ref()?;
-        (!state.faulty).then(|| state.shown())
+        let slot = self.entry.slot();
+        match slot.flight {
+            Some(_) => slot.shown,
+            None => self.state.as_deref().and_then(FileState::shown_if_sound),
+        }
+    }
+
+    /// Whether what is known depends on what has not landed: it cannot be derived again yet.
+    pub(crate) fn is_in_flight(&self) -> bool {
+        self.entry.slot().flight.is_some()
+    }
+
+    /// Gives the claim up for `use_slot`, which leaves the path to whoever comes next.
+    pub(super) fn hand_over<T>(
+        mut self,
+        use_slot: impl FnOnce(&Arc<Entry>, &mut Slot, Option<Box<FileState>>) -> T,
+    ) -> T {
+        let state = self.state.take();
+        let entry = Arc::clone(&self.entry);
+        let mut slot = entry.slot();
+        slot.work = None;
+        self.is_held = false;
+        let result = use_slot(&entry, &mut slot, state);
+        drop(slot);
+        entry.notify();
+        result
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        if !self.is_held {
+            return;
+        }
         if std::thread::panicking() {
             // Whatever was half done is derived again.
             self.state = None;
         }
-        let shown = self.shown();
         let mut slot = self.entry.slot();
-        *slot = Slot {
-            work: None,
-            state: self.state.take(),
-            shown,
-        };
+        slot.work = None;
+        slot.keep_state(self.state.take());
         drop(slot);
-        self.entry.released.notify_waiters();
+        self.entry.notify();
     }
 }
 
@@ -239,8 +314,15 @@ impl Drop for Claim {
 pub(crate) enum Occupied {
     /// A PUT receives its body; what a HEAD may say, if that is known.
     Receiving(Option<Shown>),
-    /// It was being hashed for longer than one waits.
+    /// It was being hashed, or made durable, for longer than one waits.
     Hashing,
+}
+
+/// Why a path is not to be had at once.
+enum Taken {
+    Occupied(Occupied),
+    /// The PUT before this one receives its body.
+    Continued(Option<Shown>),
 }
 
 /// All paths that are being worked on, or lately were.
@@ -261,18 +343,30 @@ impl Files {
         }
     }
 
-    /// Claims a path; waits while somebody only looks at it, up to [`HASHING_WAIT`].
+    /// Claims a path; waits while somebody only looks at it or makes it durable, up to
+    /// [`HASHING_WAIT`]. The one PUT that continues a body which is being received waits for its
+    /// end, up to [`PIPELINE_WAIT`].
     pub(crate) async fn claim(&self, path: &WirePath, work: Work) -> Result<Claim, Occupied> {
         let entry = self.entry(path);
-        let deadline = tokio::time::Instant::now() + HASHING_WAIT;
+        let begun = tokio::time::Instant::now();
+        let mut place = None;
         loop {
             let released = entry.released.notified();
-            match try_claim(&entry, work) {
-                Err(Occupied::Hashing) => {}
-                other => return other,
-            }
-            if tokio::time::timeout_at(deadline, released).await.is_err() {
-                return try_claim(&entry, work);
+            let (deadline, occupied) = match try_claim(&entry, work, place.is_some()) {
+                Ok(claim) => return Ok(claim),
+                Err(Taken::Occupied(Occupied::Hashing)) => (HASHING_WAIT, Occupied::Hashing),
+                Err(Taken::Occupied(occupied)) => return Err(occupied),
+                Err(Taken::Continued(shown)) => {
+                    place.get_or_insert_with(|| Place(&entry));
+                    (PIPELINE_WAIT, Occupied::Receiving(shown))
+                }
+            };
+            let until = begun + deadline;
+            if tokio::time::timeout_at(until, released).await.is_err() {
+                return match try_claim(&entry, work, place.is_some()) {
+                    Ok(claim) => Ok(claim),
+                    Err(_) => Err(occupied),
+                };
             }
         }
     }
@@ -328,24 +422,49 @@ fn evict(entries: &mut HashMap<WirePath, Arc<Entry>>) {
     }
 }
 
-fn try_claim(entry: &Arc<Entry>, work: Work) -> Result<Claim, Occupied> {
-    let mut slot = entry.slot();
-    match slot.work {
-        Some(Work::Receiving) => Err(Occupied::Receiving(slot.shown)),
-        Some(Work::Looking) => Err(Occupied::Hashing),
-        None => {
-            slot.work = Some(work);
-            Ok(Claim {
-                entry: Arc::clone(entry),
-                state: slot.state.take(),
-            })
-        }
+/// The place of the one PUT that waits for the one before it.
+struct Place<'e>(&'e Entry);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.slot().continued = false;
     }
+}
+
+/// `waits`: it has the place of the one that waits for the receiving PUT.
+fn try_claim(entry: &Arc<Entry>, work: Work, waits: bool) -> Result<Claim, Taken> {
+    let mut slot = entry.slot();
+    let continues = |end| matches!(work, Work::Receiving(range) if range.start() == end);
+    match (slot.work, &mut slot.flight) {
+        (Some(Work::Looking), _) => return Err(Taken::Occupied(Occupied::Hashing)),
+        (Some(Work::Receiving(range)), _) => {
+            if continues(range.end()) && (waits || !slot.continued) {
+                slot.continued = true;
+                return Err(Taken::Continued(slot.shown));
+            }
+            return Err(Taken::Occupied(Occupied::Receiving(slot.shown)));
+        }
+        (None, Some(flight)) if !flight.end().is_some_and(continues) => {
+            return Err(Taken::Occupied(Occupied::Hashing));
+        }
+        (None, _) => {}
+    }
+    slot.work = Some(work);
+    Ok(Claim {
+        entry: Arc::clone(entry),
+        state: slot.state.take(),
+        is_held: true,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn receiving(start: u64, end: u64) -> Work {
+        let offset = |at| Offset::new(at).unwrap();
+        Work::Receiving(ByteRange::new(offset(start), offset(end)).unwrap())
+    }
 
     fn path(text: &str) -> WirePath {
         WirePath::decode(text).unwrap()
@@ -354,12 +473,12 @@ mod tests {
     #[tokio::test]
     async fn a_path_has_one_claim() {
         let files = Files::new(4);
-        let claim = files.claim(&path("/a"), Work::Receiving).await.unwrap();
+        let claim = files.claim(&path("/a"), receiving(0, 9)).await.unwrap();
         let refused = files.claim(&path("/a"), Work::Looking).await.unwrap_err();
         assert_eq!(refused, Occupied::Receiving(None));
-        files.claim(&path("/b"), Work::Receiving).await.unwrap();
+        files.claim(&path("/b"), receiving(0, 9)).await.unwrap();
         drop(claim);
-        files.claim(&path("/a"), Work::Receiving).await.unwrap();
+        files.claim(&path("/a"), receiving(0, 9)).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -368,7 +487,7 @@ mod tests {
         let claim = files.claim(&path("/a"), Work::Looking).await.unwrap();
         let waiting = {
             let files = Arc::clone(&files);
-            tokio::spawn(async move { files.claim(&path("/a"), Work::Receiving).await })
+            tokio::spawn(async move { files.claim(&path("/a"), receiving(0, 9)).await })
         };
         tokio::task::yield_now().await;
         drop(claim);
@@ -376,7 +495,7 @@ mod tests {
         drop(claim);
 
         let _looking = files.claim(&path("/a"), Work::Looking).await.unwrap();
-        let refused = files.claim(&path("/a"), Work::Receiving).await.unwrap_err();
+        let refused = files.claim(&path("/a"), receiving(0, 9)).await.unwrap_err();
         assert_eq!(refused, Occupied::Hashing);
     }
 

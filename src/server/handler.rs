@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::service::Service;
 use hyper::{Method, Request, Response};
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::answer::Answer;
-use super::append::{self, End, Feed};
+use super::append::{self, End, Fed, Feed};
 use super::core::Core;
 use super::decide::{self, HeadVerdict, Put};
 use super::files::{Claim, Occupied, Shown, Work};
@@ -27,7 +27,7 @@ use super::pace::Pace;
 use super::recover::{self, Trouble};
 use super::reply::{self, Awaited, Event, Reply};
 use super::request::{self, Asked};
-use crate::limits::{BODY_RATE, BODY_STALL, DRAIN_BYTES, LINGER};
+use crate::limits::{BODY_GATHER, BODY_RATE, BODY_STALL, DRAIN_BYTES, LINGER};
 use crate::types::{Offset, WirePath};
 use crate::wire::{BadHeader, Problem, Seen};
 
@@ -102,7 +102,7 @@ impl Caller {
             Err(Occupied::Hashing) => return hashing(),
             Err(Occupied::Receiving(shown)) => return self.head_meanwhile(shown, length),
         };
-        let (reply, awaited) = reply::pair();
+        let (reply, awaited) = reply::pair(false);
         let core = Arc::clone(&self.core);
         // Ends by itself; when the request is gone, what it found is kept.
         tokio::task::spawn_blocking(move || look(&core, claim, length, reply));
@@ -129,7 +129,7 @@ impl Caller {
         awaits_continue: bool,
     ) -> Answer {
         let work = match put {
-            Put::Append(_) => Work::Receiving,
+            Put::Append(append) => Work::Receiving(append.range),
             Put::Confirm(_) => Work::Looking,
         };
         let claim = match self.core.files.claim(&path, work).await {
@@ -137,18 +137,44 @@ impl Caller {
             Err(Occupied::Hashing) => return hashing(),
             Err(Occupied::Receiving(shown)) => return busy().about(shown),
         };
-        let (reply, awaited) = reply::pair();
-        let (feed, intake) = append::channel(&self.core.budget);
-        let task = append::Task {
+        let (reply, awaited) = reply::pair(awaits_continue);
+        let mut start = append::Start::new(append::Task {
             core: Arc::clone(&self.core),
             claim,
             put,
             writer: self.name.clone(),
             reply,
-        };
-        let gather = !awaits_continue;
-        self.core.tasks.spawn(append::run(task, intake, gather));
-        pump(body, feed, awaited, awaits_continue).await
+        });
+        if !awaits_continue {
+            self.gather(body, &mut start).await;
+        }
+        match start.go() {
+            Some(feed) => pump(body, feed, awaited, awaits_continue).await,
+            None => awaited.finish().await,
+        }
+    }
+
+    /// Takes what comes of a body in a moment, up to one write or its end.
+    async fn gather(&self, body: &mut Incoming, start: &mut append::Start) {
+        let mut moment = pin!(sleep(BODY_GATHER));
+        while start.wants_more() {
+            let next = tokio::select! {
+                biased;
+                frame = body.frame() => Next::of(frame),
+                () = &mut moment => return,
+            };
+            match next {
+                Next::Part(part) => {
+                    let part = Fed::bytes(part, &self.core.budget).await;
+                    start.take(part.unwrap_or(Fed::End(End::Broken)));
+                    if body.is_end_stream() {
+                        start.take(Fed::End(End::Complete));
+                    }
+                }
+                Next::Nothing => {}
+                Next::End(end) => start.take(Fed::End(end)),
+            }
+        }
     }
 
     /// Reads away what is left of a body, so that the answer survives; `false` if it cannot be.
@@ -202,23 +228,35 @@ async fn pump(
 async fn feed_all(body: &mut Incoming, feed: Feed) {
     let mut patience = Patience::new();
     loop {
-        let end = match patience.wait_for(body.frame()).await {
-            Err(_) => End::Stalled,
-            Ok(None) => End::Complete,
-            Ok(Some(Err(_))) => End::Broken,
-            Ok(Some(Ok(frame))) => match frame.into_data() {
-                Ok(part) => {
-                    patience.earn(part.len());
-                    if feed.bytes(part).await {
-                        continue;
-                    }
+        let next = patience.wait_for(body.frame()).await.map(Next::of);
+        match next.unwrap_or(Next::End(End::Stalled)) {
+            Next::Part(part) => {
+                patience.earn(part.len());
+                if !feed.bytes(part).await {
                     return;
                 }
-                // Trailers; there are none without a transfer coding.
-                Err(_) => continue,
-            },
-        };
-        return feed.end(end).await;
+            }
+            Next::Nothing => {}
+            Next::End(end) => return feed.end(end).await,
+        }
+    }
+}
+
+/// What comes next of a body.
+enum Next {
+    Part(Bytes),
+    /// Trailers; there are none without a transfer coding.
+    Nothing,
+    End(End),
+}
+
+impl Next {
+    fn of(frame: Option<Result<Frame<Bytes>, hyper::Error>>) -> Self {
+        match frame {
+            None => Self::End(End::Complete),
+            Some(Err(_)) => Self::End(End::Broken),
+            Some(Ok(frame)) => frame.into_data().map_or(Self::Nothing, Self::Part),
+        }
     }
 }
 
@@ -293,7 +331,7 @@ mod tests {
         let mut patience = Patience::new();
         let begun = Instant::now();
         for _ in 0..1000 {
-            let second = tokio::time::sleep(Duration::from_secs(1));
+            let second = sleep(Duration::from_secs(1));
             if patience.wait_for(second).await.is_err() {
                 break;
             }

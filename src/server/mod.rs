@@ -18,8 +18,10 @@ mod answer;
 mod append;
 mod commit;
 mod core;
+mod data;
 mod decide;
 mod files;
+mod flight;
 mod handler;
 mod pace;
 mod pass;
@@ -123,7 +125,7 @@ fn warn_of_plain_http(address: IpAddr) {
 /// A running server without a listener: serves whatever streams it is given.
 pub struct Server {
     core: Arc<Core>,
-    threads: [JoinHandle<()>; 2],
+    committing: JoinHandle<()>,
     ending: watch::Sender<bool>,
     idle: Duration,
 }
@@ -138,20 +140,20 @@ impl Server {
         idle: Duration,
     ) -> Result<Self, ServerError> {
         let index = Arc::new(index);
+        let datadir = Arc::new(datadir);
+        let ways = Ways::new(Arc::clone(&datadir));
         let (commits, committing) =
-            Committer::start(Arc::clone(&index)).map_err(ServerError::Thread)?;
+            Committer::start(Arc::clone(&index), ways).map_err(ServerError::Thread)?;
         // A quarter of the descriptors, as `accept` takes half: the rest is for files in work.
         let open_files = OPEN_FILES.min(host::descriptors() / 4);
-        let datadir = Arc::new(datadir);
-        let (ways, syncing) = Ways::start(Arc::clone(&datadir)).map_err(ServerError::Thread)?;
-        let core = Core::new(rules, datadir, index, commits, ways, open_files);
+        let core = Core::new(rules, datadir, index, commits, open_files);
         let core = Arc::new(core);
         let ending = watch::Sender::new(false);
         let pass = pass::run(Arc::clone(&core), ending.subscribe());
         core.tasks.spawn(pass);
         Ok(Self {
             core,
-            threads: [committing, syncing],
+            committing,
             ending,
             idle,
         })
@@ -201,9 +203,9 @@ impl Server {
         connections.await;
         self.core.tasks.finish().await;
         drop(self.core);
-        // They end when the last holder of the core is gone, which hashing threads may be for a
+        // It ends when the last holder of the core is gone, which hashing threads may be for a
         // moment; all that is to be committed is.
-        let join = || self.threads.map(JoinHandle::join);
+        let join = || self.committing.join();
         let _ = tokio::task::spawn_blocking(join).await;
         info!("ended, everything acknowledged is on disk");
     }

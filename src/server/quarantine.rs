@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::commit::Epoch;
 use super::core::Core;
+use super::data::DataFile;
 use super::recover::Trouble;
 use crate::index::server::ServerChange;
 use crate::index::{EventKind, NewEvent};
@@ -26,7 +27,7 @@ pub(crate) fn set_aside(
     core: &Core,
     path: &WirePath,
     epoch: Epoch,
-    file: &File,
+    file: &DataFile,
     range: ByteRange,
 ) -> Result<(), Trouble> {
     let name = save(core, file, range)?;
@@ -40,7 +41,7 @@ pub(crate) fn set_aside(
     core.commits
         .submit_and_wait(epoch, vec![ServerChange::Event(event)])
         .map_err(|_| Trouble::Busy("the index could not be written"))?;
-    Ok(file::cut(file, range.start())?)
+    Ok(file.cut(range.start())?)
 }
 
 /// Copies the bytes to a new file in quarantine, durably; its name there. The name says nothing of

@@ -13,13 +13,15 @@
 //! Hashing holds the path's claim; others wait for a while or are told `hashing`.
 
 use std::io;
+use std::sync::Arc;
 
 use hyper::StatusCode;
 use tracing::{error, info};
 
 use super::answer::Answer;
-use super::commit::Epoch;
+use super::commit::{Epoch, Uncommitted};
 use super::core::Core;
+use super::data::DataFile;
 use super::files::{Claim, FileState};
 use crate::index::server::{Footprint, ServerChange, ServerFile};
 use crate::index::{EventKind, IndexError, NewEvent};
@@ -51,6 +53,9 @@ pub(crate) enum Trouble {
     /// The disk is full.
     #[error("the disk is full")]
     Full,
+    /// What is on disk could not be recorded.
+    #[error("{0}")]
+    Uncommitted(#[from] Uncommitted),
 }
 
 impl From<io::Error> for Trouble {
@@ -78,7 +83,9 @@ impl Trouble {
             Self::Path(_) => Answer::malformed(Problem::Path, words),
             Self::Faulty => Answer::refusal(Problem::Hashing, words),
             Self::Busy(_) => Answer::refusal(Problem::Busy, words),
-            Self::Index(_) | Self::Disk(_) => Answer::refusal(Problem::Store, words),
+            Self::Index(_) | Self::Disk(_) | Self::Uncommitted(_) => {
+                Answer::refusal(Problem::Store, words)
+            }
             Self::Full => Answer::refusal(Problem::Full, words),
         }
     }
@@ -86,7 +93,7 @@ impl Trouble {
     /// What a HEAD is answered: it needs no room, so a failure is one of now.
     pub(crate) fn to_head(&self) -> Answer {
         match self {
-            Self::Index(_) | Self::Disk(_) | Self::Full => {
+            Self::Index(_) | Self::Disk(_) | Self::Full | Self::Uncommitted(_) => {
                 self.to_put().status(StatusCode::SERVICE_UNAVAILABLE)
             }
             _ => self.to_put(),
@@ -132,6 +139,11 @@ fn look_closer(core: &Core, claim: &mut Claim, epoch: Epoch) -> Result<(), Troub
         .as_ref()
         .is_some_and(|state| state.epoch == epoch && state.is_as_seen(stat.as_ref()));
     if !is_current {
+        if claim.is_in_flight() {
+            return Err(Trouble::Busy(
+                "the file was changed while it was made durable",
+            ));
+        }
         claim.state = None;
         let found = load(core, claim.path(), epoch, stat)?;
         claim.state = Some(Box::new(found));
@@ -195,7 +207,7 @@ fn load(
             }
         }
     }
-    state.file = Some(file);
+    state.file = Some(Arc::new(DataFile::new(file, stat.size)));
     Ok(state)
 }
 

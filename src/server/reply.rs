@@ -2,7 +2,7 @@
 //! or tired of waiting.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio::sync::oneshot;
 
@@ -13,9 +13,10 @@ use crate::wire::Problem;
 /// The task's end.
 #[derive(Debug)]
 pub(crate) struct Reply {
+    /// Whoever waits for the decision before it sends its body.
     decided: Option<oneshot::Sender<()>>,
     answer: oneshot::Sender<Answer>,
-    abandoned: Arc<AtomicBool>,
+    phase: Arc<Phase>,
 }
 
 /// The request's end.
@@ -23,8 +24,26 @@ pub(crate) struct Reply {
 pub(crate) struct Awaited {
     decided: Option<oneshot::Receiver<()>>,
     answer: oneshot::Receiver<Answer>,
-    abandoned: Arc<AtomicBool>,
-    deadline: tokio::time::Instant,
+    phase: Arc<Phase>,
+    /// When the decision has to have fallen; `None` once it has.
+    deadline: Option<tokio::time::Instant>,
+}
+
+/// Whether the decision fell before the request was tired of waiting: one of the two came first.
+#[derive(Debug, Default)]
+struct Phase(AtomicU8);
+
+impl Phase {
+    const DECIDED: u8 = 1;
+    const ABANDONED: u8 = 2;
+
+    /// Enters a phase from the first one; the phase that it is then.
+    fn enter(&self, phase: u8) -> u8 {
+        let entered = self
+            .0
+            .compare_exchange(0, phase, Ordering::AcqRel, Ordering::Acquire);
+        entered.map_or_else(|other| other, |_| phase)
+    }
 }
 
 /// What an [`Awaited`] comes to first.
@@ -36,43 +55,40 @@ pub(crate) enum Event {
     Answer(Answer),
 }
 
-/// Both ends.
-pub(crate) fn pair() -> (Reply, Awaited) {
-    let (decide, decided) = oneshot::channel();
+/// Both ends; `told` if the request wants to know at once when the decision has fallen.
+pub(crate) fn pair(told: bool) -> (Reply, Awaited) {
+    let (decide, decided) = told.then(oneshot::channel).unzip();
     let (send, answer) = oneshot::channel();
-    let abandoned = Arc::new(AtomicBool::new(false));
+    let phase = Arc::new(Phase::default());
     let reply = Reply {
-        decided: Some(decide),
+        decided: decide,
         answer: send,
-        abandoned: Arc::clone(&abandoned),
+        phase: Arc::clone(&phase),
     };
     let awaited = Awaited {
-        decided: Some(decided),
+        decided,
         answer,
-        abandoned,
-        deadline: tokio::time::Instant::now() + HASHING_WAIT,
+        phase,
+        deadline: Some(tokio::time::Instant::now() + HASHING_WAIT),
     };
     (reply, awaited)
 }
 
 impl Reply {
-    /// Says that nothing is left to be hashed before the decision.
-    pub(crate) fn decided(&mut self) {
+    /// Says that nothing is left to be hashed before the decision. `false`: the request was
+    /// answered `hashing` before, and nothing more must come of it. (One whose connection broke
+    /// goes on.)
+    pub(crate) fn decided(&mut self) -> bool {
         if let Some(decided) = self.decided.take() {
             // A request that is gone needs no news.
             let _ = decided.send(());
         }
+        self.phase.enter(Phase::DECIDED) == Phase::DECIDED
     }
 
     /// Answers.
     pub(crate) fn send(self, answer: Answer) {
         let _ = self.answer.send(answer);
-    }
-
-    /// Whether the request was answered `hashing` before the decision fell: nothing more must
-    /// come of it. (One whose connection broke is not abandoned.)
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::Acquire)
     }
 }
 
@@ -80,22 +96,38 @@ impl Awaited {
     /// The next event. Before the decision it takes [`HASHING_WAIT`] at most, and is then an
     /// answer `hashing`. May be dropped and called again.
     pub(crate) async fn next(&mut self) -> Event {
-        let Some(decided) = &mut self.decided else {
-            return Event::Answer(self.answer().await);
-        };
-        tokio::select! {
-            biased;
-            answer = &mut self.answer => Event::Answer(answer.unwrap_or_else(|_| lost())),
-            decided = decided => {
-                self.decided = None;
-                match decided {
-                    Ok(()) => Event::Decided,
-                    Err(_) => Event::Answer(self.answer().await),
+        loop {
+            let deadline = async {
+                match self.deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
                 }
-            }
-            () = tokio::time::sleep_until(self.deadline) => {
-                self.abandoned.store(true, Ordering::Release);
-                Event::Answer(Answer::refusal(Problem::Hashing, "the file is being hashed"))
+            };
+            let decided = async {
+                match &mut self.decided {
+                    Some(decided) => decided.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                answer = &mut self.answer => {
+                    return Event::Answer(answer.unwrap_or_else(|_| lost()));
+                }
+                decided = decided => {
+                    self.decided = None;
+                    self.deadline = None;
+                    if decided.is_ok() {
+                        return Event::Decided;
+                    }
+                }
+                () = deadline => {
+                    self.deadline = None;
+                    if self.phase.enter(Phase::ABANDONED) == Phase::ABANDONED {
+                        let answer = Answer::refusal(Problem::Hashing, "the file is being hashed");
+                        return Event::Answer(answer);
+                    }
+                }
             }
         }
     }
@@ -107,11 +139,6 @@ impl Awaited {
                 return answer;
             }
         }
-    }
-
-    async fn answer(&mut self) -> Answer {
-        let answer = (&mut self.answer).await;
-        answer.unwrap_or_else(|_| lost())
     }
 }
 
@@ -126,27 +153,32 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn hashing_is_waited_for_for_a_while_and_the_rest_for_ever() {
-        let (reply, awaited) = pair();
+        let (mut reply, awaited) = pair(false);
         let answer = awaited.finish().await;
         assert_eq!(answer.problem(), Some(Problem::Hashing));
-        assert!(reply.is_abandoned());
+        assert!(!reply.decided(), "too late");
 
-        let (mut reply, mut awaited) = pair();
-        reply.decided();
-        assert!(matches!(awaited.next().await, Event::Decided));
-        let late = tokio::spawn(async move {
-            tokio::time::sleep(HASHING_WAIT * 10).await;
-            assert!(!reply.is_abandoned());
-            reply.send(Answer::done(false));
-        });
-        assert_eq!(awaited.finish().await, Answer::done(false));
-        late.await.unwrap();
+        for told in [false, true] {
+            let (mut reply, mut awaited) = pair(told);
+            assert!(reply.decided());
+            if told {
+                assert!(matches!(awaited.next().await, Event::Decided));
+            }
+            let late = tokio::spawn(async move {
+                tokio::time::sleep(HASHING_WAIT * 10).await;
+                reply.send(Answer::done(false));
+            });
+            assert_eq!(awaited.finish().await, Answer::done(false));
+            late.await.unwrap();
+        }
     }
 
     #[tokio::test]
     async fn a_task_that_dies_is_answered_for() {
-        let (reply, awaited) = pair();
-        drop(reply);
-        assert_eq!(awaited.finish().await.problem(), Some(Problem::Busy));
+        for told in [false, true] {
+            let (reply, awaited) = pair(told);
+            drop(reply);
+            assert_eq!(awaited.finish().await.problem(), Some(Problem::Busy));
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! The way by which a length becomes vouched, whoever asked for it: fdatasync of the file and, when
-//! it is new, fsync of the directories on the way to it; a look at the path; commit; answer.
+//! The way by which a length becomes vouched, whoever asked for it: fdatasync of the file; a look at
+//! the path; fsync of the directories on the way to it when it is new; commit; answer.
 //!
 //! What a crash leaves: before the commit, bytes behind L that are a tail to whoever comes next;
 //! after it, all of it. An error of the fdatasync is never retried, since the next one would
@@ -11,8 +11,11 @@ use std::sync::atomic::Ordering;
 use tracing::warn;
 
 use super::answer::Answer;
+use super::commit::{Epoch, Uncommitted};
 use super::core::Core;
-use super::files::{Claim, FileState};
+use super::data::DataFile;
+use super::files::{Claim, Entry, FileState, Shown};
+use super::flight::Flight;
 use super::recover::{self, Trouble};
 use super::reply::Reply;
 use crate::index::server::{ServerChange, ServerFile, ServerState};
@@ -21,7 +24,6 @@ use crate::prefix::PrefixHasher;
 use crate::sys::clock;
 use crate::sys::file::{self, FileStat};
 use crate::types::{Offset, WirePath};
-use crate::wire::Problem;
 
 /// What is to be vouched for.
 #[derive(Clone)]
@@ -42,43 +44,37 @@ pub(crate) struct Vouching {
     pub(crate) writer: String,
 }
 
-/// Makes it durable, has it committed and answers. Blocks until the change waits for its commit.
-pub(crate) fn vouch(core: &Arc<Core>, mut claim: Claim, vouching: Vouching, reply: Reply) {
-    let Some(mut state) = claim.state.take() else {
-        return reply.send(Answer::refusal(Problem::Busy, "the file is unknown"));
-    };
-    let stat = match make_durable(core, claim.path(), &state, &vouching) {
-        Ok(stat) => stat,
-        Err(trouble) => {
-            drop(claim);
-            return reply.send(trouble.to_put());
-        }
-    };
-    let row = row(core, &state, &vouching, &stat);
-    let changes = changes(claim.path(), &row, vouching.adopts);
-    let core_after = Arc::clone(core);
-    let epoch = state.epoch;
-    let done = move |committed: Result<_, _>| {
-        if committed.is_err() {
-            drop(claim);
-            let answer = Answer::refusal(Problem::Store, "the index could not be written");
-            return reply.send(answer);
-        }
-        let gained = row.vouched.length.since(state.length());
-        let traffic = &core_after.traffic;
-        traffic.appends.fetch_add(1, Ordering::Relaxed);
-        traffic.bytes.fetch_add(gained, Ordering::Relaxed);
-        advance(&mut state, row, vouching.hasher, stat);
-        let answer = Answer::done(vouching.creates).about(Some(state.shown()));
-        claim.state = Some(state);
-        // First the path is free, then the client learns of it.
-        drop(claim);
-        reply.send(answer);
-    };
-    core.commits.submit(epoch, changes, Box::new(done));
+/// Makes it durable, has it committed and answers. Blocks until the change waits for its commit, or
+/// another landing of the path is before it. Meanwhile the path goes to the PUT that continues this
+/// one.
+pub(crate) fn vouch(core: &Arc<Core>, claim: Claim, vouching: Vouching, reply: Reply) {
+    let start = claim.hand_over(|entry, slot, state| {
+        let state = match &slot.flight {
+            Some(flight) if flight.has_failed() => None,
+            _ => state,
+        };
+        let Some(mut state) = state else {
+            slot.keep_state(None);
+            return Err((
+                Trouble::Busy("what it continues could not be made durable"),
+                reply,
+            ));
+        };
+        let landing = Landing::new(core, entry, &mut state, vouching, reply)
+            .inspect_err(|_| slot.keep_state(None))?;
+        let end = state.length();
+        slot.state = Some(state);
+        let flight = slot.flight.get_or_insert_default();
+        Ok(flight.add(landing, end))
+    });
+    match start {
+        Ok(Some(landing)) => landing.land(core),
+        Ok(None) => {}
+        Err((trouble, reply)) => reply.send(trouble.to_put()),
+    }
 }
 
-/// The same without an answer: waits for the commit, and the claim goes on from it.
+/// The same without an answer, at once: waits for the commit, and the claim goes on from it.
 pub(crate) fn vouch_and_wait(
     core: &Core,
     claim: &mut Claim,
@@ -86,8 +82,12 @@ pub(crate) fn vouch_and_wait(
 ) -> Result<(), Trouble> {
     let path = claim.path().clone();
     let state = claim.known()?;
-    let stat = make_durable(core, &path, state, &vouching)?;
+    let stat = written(core, &path, state, vouching.size)?;
     let row = row(core, state, &vouching, &stat);
+    if let Some(file) = &state.file {
+        make_durable(core, &path, state.epoch, file)?;
+    }
+    core.dir.sync_chain(path.as_bytes())?;
     let changes = changes(&path, &row, vouching.adopts);
     core.commits
         .submit_and_wait(state.epoch, changes)
@@ -96,31 +96,149 @@ pub(crate) fn vouch_and_wait(
     Ok(())
 }
 
+/// Bytes that are written, and the row that vouches for them, on their way to being durable.
+#[derive(Debug)]
+pub(super) struct Landing {
+    entry: Arc<Entry>,
+    file: Arc<DataFile>,
+    epoch: Epoch,
+    row: ServerFile,
+    adopts: bool,
+    is_new: bool,
+    /// What is known after the commit.
+    shown: Shown,
+    gained: u64,
+    answer: Answer,
+    reply: Reply,
+}
+
+impl Landing {
+    /// What has to be done for `vouching`; `state` is then what it will be.
+    fn new(
+        core: &Core,
+        entry: &Arc<Entry>,
+        state: &mut FileState,
+        vouching: Vouching,
+        reply: Reply,
+    ) -> Result<Self, (Trouble, Reply)> {
+        let prepared = written(core, entry.path(), state, vouching.size).and_then(|stat| {
+            let file = state.file.clone();
+            Ok((stat, file.ok_or(Trouble::Busy("the file is gone"))?))
+        });
+        let (stat, file) = match prepared {
+            Ok(prepared) => prepared,
+            Err(trouble) => return Err((trouble, reply)),
+        };
+        let row = row(core, state, &vouching, &stat);
+        let is_new = state.row.is_none() || vouching.creates;
+        let gained = row.vouched.length.since(state.length());
+        advance(state, row.clone(), vouching.hasher, stat);
+        Ok(Self {
+            entry: Arc::clone(entry),
+            file,
+            epoch: state.epoch,
+            row,
+            adopts: vouching.adopts,
+            is_new,
+            shown: state.shown(),
+            gained,
+            answer: Answer::done(vouching.creates).about(Some(state.shown())),
+            reply,
+        })
+    }
+
+    /// See [`vouch`].
+    fn land(self, core: &Arc<Core>) {
+        let path = self.entry.path().clone();
+        if let Err(trouble) = make_durable(core, &path, self.epoch, &self.file) {
+            return self.fail(&trouble);
+        }
+        let changes = changes(&path, &self.row, self.adopts);
+        let (epoch, is_new) = (self.epoch, self.is_new);
+        let core_after = Arc::clone(core);
+        let done = Box::new(move |committed: Result<_, Uncommitted>| match committed {
+            Ok(_) => self.landed(&core_after),
+            Err(failure) => self.fail(&Trouble::Uncommitted(failure)),
+        });
+        if is_new {
+            core.commits.submit_new(epoch, path, changes, done);
+        } else {
+            core.commits.submit(epoch, changes, done);
+        }
+    }
+
+    /// First the path goes on, then the client learns of it.
+    fn landed(self, core: &Arc<Core>) {
+        let traffic = &core.traffic;
+        traffic.appends.fetch_add(1, Ordering::Relaxed);
+        traffic.bytes.fetch_add(self.gained, Ordering::Relaxed);
+        let mut slot = self.entry.slot();
+        slot.shown = Some(self.shown);
+        let next = slot.flight.as_mut().and_then(Flight::landed);
+        if next.is_none() {
+            slot.flight = None;
+        }
+        drop(slot);
+        self.entry.notify();
+        if let Some(next) = next {
+            let core_after = Arc::clone(core);
+            core.tasks.spawn_blocking(move || next.land(&core_after));
+        }
+        self.reply.send(self.answer);
+    }
+
+    /// Nobody knows what the file holds now, nor do those who were judged by it.
+    fn fail(self, trouble: &Trouble) {
+        let mut slot = self.entry.slot();
+        let behind = slot.flight.as_mut().map(Flight::fail);
+        if !slot.is_claimed() {
+            slot.keep_state(None);
+        }
+        drop(slot);
+        self.entry.notify();
+        self.reply.send(trouble.to_put());
+        for landing in behind.unwrap_or_default() {
+            let busy = Trouble::Busy("what it continues could not be made durable");
+            landing.reply.send(busy.to_put());
+        }
+    }
+}
+
 /// fdatasync, then the path still has to name the file that was written, and nothing else's.
 fn make_durable(
     core: &Core,
     path: &WirePath,
+    epoch: Epoch,
+    file: &DataFile,
+) -> Result<(), Trouble> {
+    recover::sync(core, path, epoch, file)?;
+    let ours = file::stat(file)?;
+    let found = file.check_size(|| recover::regular(core, path), |stat| stat.size)?;
+    match found.filter(|stat| stat.inode == ours.inode && stat.links > 0) {
+        Some(_) => Ok(()),
+        None => Err(changed_meanwhile(path)),
+    }
+}
+
+/// The file that was written, as the path shows it.
+fn written(
+    core: &Core,
+    path: &WirePath,
     state: &FileState,
-    vouching: &Vouching,
+    size: Offset,
 ) -> Result<FileStat, Trouble> {
-    let Some(open) = &state.file else {
+    let Some(file) = &state.file else {
         return Err(Trouble::Busy("the file is gone"));
     };
-    // Directories meanwhile: neither sync waits for the other.
-    let is_new = state.row.is_none() || vouching.creates;
-    let way = is_new.then(|| core.ways.sync(path));
-    recover::sync(core, path, state.epoch, open)?;
-    if let Some(way) = way {
-        way.wait()?;
-    }
-    let ours = file::stat(open)?;
-    let stat = recover::regular(core, path)?
-        .filter(|stat| stat.inode == ours.inode && stat.links > 0 && stat.size == vouching.size);
-    let Some(stat) = stat else {
-        warn!("{path} was moved, replaced or changed while it was written: not acknowledged");
-        return Err(Trouble::Busy("the file was moved or changed meanwhile"));
-    };
-    Ok(stat)
+    let ours = file::stat(file)?;
+    recover::regular(core, path)?
+        .filter(|stat| stat.inode == ours.inode && stat.links > 0 && stat.size == size)
+        .ok_or_else(|| changed_meanwhile(path))
+}
+
+fn changed_meanwhile(path: &WirePath) -> Trouble {
+    warn!("{path} was moved, replaced or changed while it was written: not acknowledged");
+    Trouble::Busy("the file was moved or changed meanwhile")
 }
 
 fn row(core: &Core, state: &FileState, vouching: &Vouching, stat: &FileStat) -> ServerFile {

@@ -1,5 +1,5 @@
-//! Making the ways to new files durable: one thread fsyncs directories, each once for all new
-//! files in it that wait, while those are themselves being synced.
+//! Making the ways to new files durable, before the commit that makes the files known: each
+//! directory is fsynced once for all new files in it that wait for the same commit.
 //!
 //! A directory on the way is fsynced when it, or the one below it, is new to this process; the one
 //! that holds the file always is.
@@ -7,83 +7,42 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
-use std::thread::JoinHandle;
 
 use crate::limits::DURABLE_DIRS;
 use crate::sys::dir::Dir;
 use crate::types::{Inode, WirePath};
 
-/// The way to the thread.
+/// See the module.
 #[derive(Debug)]
-pub(crate) struct Ways(Sender<Job>);
-
-struct Job {
-    path: WirePath,
-    done: SyncSender<io::Result<()>>,
-}
-
-/// A way that is being made durable.
-#[derive(Debug)]
-pub(crate) struct Underway(Receiver<io::Result<()>>);
-
-impl Underway {
-    /// Waits; blocks.
-    pub(crate) fn wait(self) -> io::Result<()> {
-        let gone = |_| {
-            Err(io::Error::other(
-                "the thread that syncs directories is gone",
-            ))
-        };
-        self.0.recv().unwrap_or_else(gone)
-    }
-}
-
-impl Ways {
-    /// Starts the thread. It ends when this is dropped.
-    pub(crate) fn start(dir: Arc<Dir>) -> io::Result<(Self, JoinHandle<()>)> {
-        let (jobs, waiting) = mpsc::channel();
-        let mut thread = Thread {
-            dir,
-            known: HashMap::new(),
-        };
-        let builder = std::thread::Builder::new().name("directories".to_owned());
-        let handle = builder.spawn(move || thread.run(&waiting))?;
-        Ok((Self(jobs), handle))
-    }
-
-    /// Begins to make the way to `path` durable, whoever made it.
-    pub(crate) fn sync(&self, path: &WirePath) -> Underway {
-        let (done, result) = mpsc::sync_channel(1);
-        let path = path.clone();
-        // Without a thread the channel is closed, which waiting tells.
-        let _ = self.0.send(Job { path, done });
-        Underway(result)
-    }
-}
-
-struct Thread {
+pub(crate) struct Ways {
     dir: Arc<Dir>,
     /// Directories whose name is durable in the one above.
     known: HashMap<Vec<u8>, Inode>,
 }
 
-impl Thread {
-    fn run(&mut self, waiting: &Receiver<Job>) {
-        while let Ok(first) = waiting.recv() {
-            let mut synced: HashMap<Vec<u8>, io::Result<()>> = HashMap::new();
-            for job in std::iter::once(first)
-                .chain(waiting.try_iter())
-                .collect::<Vec<_>>()
-            {
-                let parent = parent(&job.path);
-                let result = synced
-                    .entry(parent.to_vec())
-                    .or_insert_with(|| self.sync_way(parent));
-                // Who asked may be gone.
-                let _ = job.done.send(copy(result));
-            }
+impl Ways {
+    pub(crate) fn new(dir: Arc<Dir>) -> Self {
+        Self {
+            dir,
+            known: HashMap::new(),
         }
+    }
+
+    /// Makes the ways to `paths` durable, whoever made them; says of each whether it is.
+    pub(crate) fn sync<'p>(
+        &mut self,
+        paths: impl IntoIterator<Item = &'p WirePath>,
+    ) -> Vec<io::Result<()>> {
+        let mut synced: HashMap<&[u8], io::Result<()>> = HashMap::new();
+        let sync = |path: &'p WirePath| {
+            let parent = parent(path);
+            copy(
+                synced
+                    .entry(parent)
+                    .or_insert_with(|| self.sync_way(parent)),
+            )
+        };
+        paths.into_iter().map(sync).collect()
     }
 
     fn sync_way(&mut self, parent: &[u8]) -> io::Result<()> {
@@ -142,35 +101,31 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let dir = Arc::new(Dir::open(scratch.path()).unwrap());
         dir.create_parents(b"a/b/f", 0o750).unwrap();
-        let mut thread = Thread {
-            dir: Arc::clone(&dir),
-            known: HashMap::new(),
-        };
+        let mut ways = Ways::new(Arc::clone(&dir));
         let inode = |relative: &[u8]| dir.stat(relative).unwrap().map(|stat| stat.inode);
-        thread.sync_way(b"a/b").unwrap();
-        assert_eq!(thread.known.get(&b"a"[..]).copied(), inode(b"a"));
-        assert_eq!(thread.known.get(&b"a/b"[..]).copied(), inode(b"a/b"));
+        ways.sync_way(b"a/b").unwrap();
+        assert_eq!(ways.known.get(&b"a"[..]).copied(), inode(b"a"));
+        assert_eq!(ways.known.get(&b"a/b"[..]).copied(), inode(b"a/b"));
 
         dir.rename_noreplace(b"a/b", b"a/c").unwrap();
         dir.create_parents(b"a/b/f", 0o750).unwrap();
-        assert_ne!(thread.known.get(&b"a/b"[..]).copied(), inode(b"a/b"));
-        thread.sync_way(b"a/b").unwrap();
-        assert_eq!(thread.known.get(&b"a/b"[..]).copied(), inode(b"a/b"));
+        assert_ne!(ways.known.get(&b"a/b"[..]).copied(), inode(b"a/b"));
+        ways.sync_way(b"a/b").unwrap();
+        assert_eq!(ways.known.get(&b"a/b"[..]).copied(), inode(b"a/b"));
     }
 
     #[test]
-    fn each_way_is_answered_and_a_missing_one_is_an_error() {
+    fn each_way_is_answered_for_and_a_missing_one_is_an_error() {
         let scratch = tempfile::tempdir().unwrap();
         let dir = Arc::new(Dir::open(scratch.path()).unwrap());
         dir.create_parents(b"a/f", 0o750).unwrap();
-        let (ways, thread) = Ways::start(dir).unwrap();
-        let under_way = [path("/f"), path("/a/f"), path("/a/g")].map(|path| ways.sync(&path));
-        for way in under_way {
-            way.wait().unwrap();
-        }
-        let missing = ways.sync(&path("/b/f")).wait().unwrap_err();
-        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
-        drop(ways);
-        thread.join().unwrap();
+        let mut ways = Ways::new(dir);
+        let paths = [path("/f"), path("/a/f"), path("/b/g"), path("/a/g")];
+        let kinds = ways
+            .sync(&paths)
+            .into_iter()
+            .map(|synced| synced.map_err(|error| error.kind()));
+        let missing = Err(io::ErrorKind::NotFound);
+        assert_eq!(kinds.collect::<Vec<_>>(), [Ok(()), Ok(()), missing, Ok(())]);
     }
 }

@@ -230,7 +230,7 @@ impl Running {
         let ours = state
             .file
             .as_ref()
-            .map(crate::sys::file::stat)
+            .map(|file| crate::sys::file::stat(file))
             .transpose()?;
         let size = stat.map_or(Offset::ZERO, |stat| stat.size);
         if stat.map(|stat| stat.inode) != ours.map(|stat| stat.inode) || size != expected {

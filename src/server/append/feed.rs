@@ -18,6 +18,15 @@ pub(in crate::server) enum Fed {
     End(End),
 }
 
+impl Fed {
+    /// A part, when there is room for it; `None` for one that no budget has room for.
+    pub(in crate::server) async fn bytes(part: Bytes, budget: &Arc<Semaphore>) -> Option<Self> {
+        let share = u32::try_from(part.len()).ok()?;
+        let permit = Arc::clone(budget).acquire_many_owned(share).await.ok()?;
+        Some(Self::Bytes(part, permit))
+    }
+}
+
 /// How a body ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::server) enum End {
@@ -50,13 +59,10 @@ pub(in crate::server) fn channel(budget: &Arc<Semaphore>) -> (Feed, Intake) {
 impl Feed {
     /// Hands over the next part, when there is room for it. `false`: the task wants no more.
     pub(in crate::server) async fn bytes(&self, part: Bytes) -> bool {
-        let Ok(share) = u32::try_from(part.len()) else {
-            return false;
-        };
-        let Ok(permit) = Arc::clone(&self.budget).acquire_many_owned(share).await else {
-            return false;
-        };
-        self.parts.send(Fed::Bytes(part, permit)).await.is_ok()
+        match Fed::bytes(part, &self.budget).await {
+            Some(fed) => self.parts.send(fed).await.is_ok(),
+            None => false,
+        }
     }
 
     /// Says how the body ended.

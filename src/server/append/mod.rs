@@ -45,14 +45,73 @@ pub(super) struct Task {
     pub(super) reply: Reply,
 }
 
-/// Runs the task to its end. `gather`: wait a moment for the first bytes before beginning, so
-/// that a small body needs one trip to a blocking thread.
-pub(super) async fn run(task: Task, mut intake: Intake, gather: bool) {
-    let first = if gather {
-        self::gather(&mut intake, Vec::new()).await
-    } else {
-        Vec::new()
-    };
+/// A PUT that has the path, and what came of its body. A small body is taken whole before the
+/// append begins, so that it needs one trip to a blocking thread.
+///
+/// Dropped before [`go`](Self::go), its handler is gone, and what came is still written: a line
+/// that breaks again and again makes progress by that.
+pub(super) struct Start {
+    task: Option<Task>,
+    first: Vec<Fed>,
+    bytes: usize,
+}
+
+impl Start {
+    pub(super) fn new(task: Task) -> Self {
+        Self {
+            task: Some(task),
+            first: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Whether more of the body is worth waiting for.
+    pub(super) fn wants_more(&self) -> bool {
+        self.bytes < IO_CHUNK && !self.has_end()
+    }
+
+    pub(super) fn take(&mut self, fed: Fed) {
+        self.bytes += length(&fed);
+        self.first.push(fed);
+    }
+
+    /// Begins the append, which goes on by itself; the way to feed it, if more is to come.
+    pub(super) fn go(mut self) -> Option<Feed> {
+        self.begin()
+    }
+
+    fn has_end(&self) -> bool {
+        matches!(self.first.last(), Some(Fed::End(_)))
+    }
+
+    fn begin(&mut self) -> Option<Feed> {
+        let task = self.task.take()?;
+        let core = Arc::clone(&task.core);
+        let (feed, intake) = channel(&core.budget);
+        let is_whole = self.has_end();
+        let first = std::mem::take(&mut self.first);
+        if is_whole {
+            // With its end at hand it is never parked.
+            let begin = move || drop(task.begin(first, intake));
+            core.tasks.spawn_blocking(begin);
+            return None;
+        }
+        core.tasks.spawn(run(task, first, intake));
+        Some(feed)
+    }
+}
+
+impl Drop for Start {
+    fn drop(&mut self) {
+        if !self.first.is_empty() {
+            // The feed goes too, which ends the body as broken.
+            self.begin();
+        }
+    }
+}
+
+/// Runs the task to its end; `first` is what came of its body.
+async fn run(task: Task, first: Vec<Fed>, intake: Intake) {
     let mut step = tokio::task::spawn_blocking(move || task.begin(first, intake));
     // An error is a panic on the thread: the claim was dropped, and the request is told.
     while let Ok(Some(mut parked)) = step.await {
@@ -61,12 +120,15 @@ pub(super) async fn run(task: Task, mut intake: Intake, gather: bool) {
     }
 }
 
-/// What comes of a body in a moment behind `first`, up to one write or its end.
-async fn gather(intake: &mut Intake, mut first: Vec<Fed>) -> Vec<Fed> {
-    let length = |fed: &Fed| match fed {
+fn length(fed: &Fed) -> usize {
+    match fed {
         Fed::Bytes(part, _) => part.len(),
         Fed::End(_) => IO_CHUNK,
-    };
+    }
+}
+
+/// What comes of a body in a moment behind `first`, up to one write or its end.
+async fn gather(intake: &mut Intake, mut first: Vec<Fed>) -> Vec<Fed> {
     let mut bytes: usize = first.iter().map(length).sum();
     let deadline = tokio::time::Instant::now() + BODY_GATHER;
     while bytes < IO_CHUNK {
@@ -92,22 +154,18 @@ impl Task {
     fn begin(mut self, first: Vec<Fed>, intake: Intake) -> Option<Box<Running>> {
         let decision = self.decide();
         self.claim.show();
-        if self.reply.is_abandoned() {
-            return None;
-        }
         match decision.unwrap_or_else(|trouble| Decision::Answer(trouble.to_put())) {
             // Not said to be decided first: that would invite the body (RFC 9110 section 10.1.1).
             Decision::Answer(answer) => {
                 self.end(answer);
                 None
             }
+            _ if !self.reply.decided() => None,
             Decision::Vouch(vouch) => {
-                self.reply.decided();
                 self.confirm(vouch);
                 None
             }
             Decision::Take(append, base) => {
-                self.reply.decided();
                 let running = Running::new(self, append, base, intake)?;
                 Box::new(running).go_on(first)
             }

@@ -9,8 +9,10 @@
 //! * from S on: written.
 
 use std::io;
+use std::sync::Arc;
 
 use super::super::core::Core;
+use super::super::data::DataFile;
 use super::super::files::FileState;
 use super::super::quarantine;
 use super::super::recover::{self, Trouble};
@@ -211,11 +213,9 @@ impl Writer {
             self.own = Some((self.at, self.hasher.clone()));
         }
         let end = further(self.at, bytes.len())?;
-        // At the end, wherever that is: should somebody else have changed the file, its size will
-        // tell, and nothing of it was overwritten.
-        if let Err(error) = file::append_all(open, bytes) {
+        if let Err(error) = open.append(bytes, end) {
             // Part of it may be there: the file has to end where the hasher is.
-            file::cut(open, self.at)?;
+            open.cut(self.at)?;
             return Err(error.into());
         }
         self.hasher.update(bytes);
@@ -250,7 +250,7 @@ impl Writer {
         let (Some((from, hasher)), Some(open)) = (self.own.clone(), &state.file) else {
             return Ok(());
         };
-        file::cut(open, from)?;
+        open.cut(from)?;
         self.at = from;
         self.size = from;
         self.hasher = hasher;
@@ -269,7 +269,7 @@ impl Writer {
 }
 
 /// Makes the file that a path names, and the directories on the way.
-pub(crate) fn make_file(core: &Core, path: &WirePath) -> Result<File, Trouble> {
+pub(crate) fn make_file(core: &Core, path: &WirePath) -> Result<Arc<DataFile>, Trouble> {
     let create = || core.dir.create_file(path.as_bytes(), FILE_MODE);
     let make = || match create() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -278,7 +278,8 @@ pub(crate) fn make_file(core: &Core, path: &WirePath) -> Result<File, Trouble> {
         }
         made => made,
     };
-    Ok(recover::with_descriptors(core, make)?)
+    let file = recover::with_descriptors(core, make)?;
+    Ok(Arc::new(DataFile::new(file, Offset::ZERO)))
 }
 
 fn further(at: Offset, bytes: usize) -> Result<Offset, Trouble> {
