@@ -2,10 +2,14 @@
 //!
 //! Nothing here does I/O. A function that takes one of these types need not check it again.
 
+mod identity;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+pub use identity::{Identity, NoIdentity};
 
 use crate::limits::{PATH_BYTES, PATH_SEGMENTS, PRIVATE_DIR, SEGMENT_BYTES};
 

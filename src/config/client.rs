@@ -10,6 +10,7 @@ use super::fields::Fields;
 use super::glob::{Exclude, Glob};
 use super::keys;
 use super::rename::Naming;
+use super::tls;
 use super::yaml::Node;
 use crate::{limits, sys};
 
@@ -236,9 +237,10 @@ fn destinations(
         let whose = "an entry of `destinations`";
         let fields = Fields::of(text, steps, node, keys::DESTINATION, whose)?;
         let destination = destination(&fields, datadir, environment)?;
-        if let Some((_, first)) = known.iter().find(|(other, _)| *other == destination) {
+        let url = destination.to_string();
+        if let Some((_, first)) = known.iter().find(|(other, _)| other.to_string() == url) {
             let line = first.line("url");
-            let problem = format!("{destination} stands in line {line} already");
+            let problem = format!("{url} stands in line {line} already");
             return Err(fields
                 .problem("url", problem)
                 .hint("name each destination once"));
@@ -258,7 +260,7 @@ fn destination(
 ) -> Result<Destination, Problem> {
     let template = fields.text("url")?.unwrap_or_default();
     let error = match Destination::from_template(template, datadir, environment) {
-        Ok(destination) => return Ok(destination),
+        Ok(destination) => return secured(fields, destination),
         Err(BadTemplate::Url(error)) => error,
         Err(BadTemplate::MachineId(error)) => {
             let mut problem = fields.problem("url", "");
@@ -270,8 +272,21 @@ fn destination(
     Err(match error {
         BadUrl::Substitution(_) => problem.hint("there are {hostname} and {machine}"),
         BadUrl::NoScheme | BadUrl::Host | BadUrl::Port => {
-            problem.hint("as in http://logs.example.net:10655/{hostname}/")
+            problem.hint("as in https://logs.example.net:10655/{hostname}/")
         }
         _ => problem,
     })
+}
+
+/// The destination with its `tls`, which plain HTTP has no use for: whoever gives a key to it
+/// believes that something protects the line.
+fn secured(fields: &Fields<'_>, destination: Destination) -> Result<Destination, Problem> {
+    if destination.tls().is_none() && fields.has("tls") {
+        let problem = format!("{destination} is plain HTTP, which has no use for certificates");
+        return Err(fields
+            .problem("tls", problem)
+            .hint("write https:// in the url, or leave `tls` out")
+            .on_key());
+    }
+    destination.secured(|host| tls::destination(fields, host))
 }

@@ -4,12 +4,18 @@ use std::net::Ipv6Addr;
 use std::path::Path;
 use std::{fmt, io};
 
+use rustls::pki_types::ServerName;
+
 use super::client::Environment;
+use super::tls::DestinationTls;
 use crate::types::{StableName, WirePath, percent_encode};
 
-/// A place that takes files. Two destinations are the same exactly when they are shown the same.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A place that takes files. Two destinations are the same place exactly when they are shown the
+/// same.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
+    /// How its server is made sure of; `None` is plain HTTP.
+    tls: Option<Box<DestinationTls>>,
     host: String,
     port: u16,
     /// Percent-encoded, with a slash at both ends.
@@ -21,11 +27,11 @@ impl Destination {
     /// is added; host and path are brought into their normal form.
     pub fn parse(url: &str) -> Result<Self, BadUrl> {
         let (scheme, rest) = url.split_once("://").ok_or(BadUrl::NoScheme)?;
-        match scheme.to_ascii_lowercase().as_str() {
-            "http" => {}
-            "https" => return Err(BadUrl::Tls),
+        let is_secure = match scheme.to_ascii_lowercase().as_str() {
+            "http" => false,
+            "https" => true,
             _ => return Err(BadUrl::NoScheme),
-        }
+        };
         if url.contains(['?', '#']) {
             return Err(BadUrl::Query);
         }
@@ -37,11 +43,25 @@ impl Destination {
             return Err(BadUrl::Userinfo);
         }
         let (host, port) = split_authority(authority)?;
-        Ok(Self {
+        let mut destination = Self {
+            tls: None,
             host,
-            port,
+            port: port.unwrap_or(if is_secure { HTTPS_PORT } else { HTTP_PORT }),
             base: normal_base(path)?,
-        })
+        };
+        if is_secure {
+            destination.tls = Some(Box::new(DestinationTls {
+                ca: None,
+                own: None,
+                server_name: destination.server_name()?,
+            }));
+        }
+        Ok(destination)
+    }
+
+    /// The host as certificates name it.
+    fn server_name(&self) -> Result<ServerName<'static>, BadUrl> {
+        ServerName::try_from(self.host().to_owned()).map_err(|_| BadUrl::Host)
     }
 
     /// The destination of a URL as it is written, with `{hostname}` and `{machine}` filled in.
@@ -60,6 +80,23 @@ impl Destination {
         Ok(Self::parse(&url)?)
     }
 
+    /// How its server is made sure of; `None` for plain HTTP.
+    pub fn tls(&self) -> Option<&DestinationTls> {
+        self.tls.as_deref()
+    }
+
+    /// The same, its server being made sure of by what `read` makes of the name in the URL; plain
+    /// HTTP stays plain.
+    pub(super) fn secured<E>(
+        mut self,
+        read: impl FnOnce(ServerName<'static>) -> Result<DestinationTls, E>,
+    ) -> Result<Self, E> {
+        if let Some(tls) = self.tls.take() {
+            self.tls = Some(Box::new(read(tls.server_name)?));
+        }
+        Ok(self)
+    }
+
     /// Host name or address to connect to; an IPv6 address without its brackets.
     pub fn host(&self) -> &str {
         self.host
@@ -75,9 +112,18 @@ impl Destination {
 
     /// What a request's Host header says (RFC 9110 section 7.2): no port when it is the scheme's.
     pub fn authority(&self) -> String {
-        match self.port {
-            80 => self.host.clone(),
-            port => format!("{}:{port}", self.host),
+        if self.port == self.usual_port() {
+            self.host.clone()
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    fn usual_port(&self) -> u16 {
+        if self.tls.is_some() {
+            HTTPS_PORT
+        } else {
+            HTTP_PORT
         }
     }
 
@@ -103,11 +149,18 @@ impl Destination {
 
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority(), self.base)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.base)
     }
 }
 
-fn split_authority(authority: &str) -> Result<(String, u16), BadUrl> {
+/// The ports that URLs do not name (RFC 9110 section 4.2).
+const HTTP_PORT: u16 = 80;
+/// See [`HTTP_PORT`].
+const HTTPS_PORT: u16 = 443;
+
+/// Host and port, the port being `None` when it is the scheme's.
+fn split_authority(authority: &str) -> Result<(String, Option<u16>), BadUrl> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (address, port) = rest.split_once(']').ok_or(BadUrl::Host)?;
         let address: Ipv6Addr = address.parse().map_err(|_| BadUrl::Host)?;
@@ -124,13 +177,13 @@ fn split_authority(authority: &str) -> Result<(String, u16), BadUrl> {
         (host.to_ascii_lowercase(), port)
     };
     match port {
-        "" | ":" => Ok((host, 80)),
+        "" | ":" => Ok((host, None)),
         _ => {
             let digits = port.strip_prefix(':').ok_or(BadUrl::Host)?;
             let decimal =
                 digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
             match digits.parse() {
-                Ok(port) if decimal => Ok((host, port)),
+                Ok(port) if decimal => Ok((host, Some(port))),
                 _ => Err(BadUrl::Port),
             }
         }
@@ -151,11 +204,8 @@ fn normal_base(path: &str) -> Result<String, BadUrl> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadUrl {
     /// Neither http nor https.
-    #[error("expected a URL that begins with http://")]
+    #[error("expected a URL that begins with https:// or http://")]
     NoScheme,
-    /// https.
-    #[error("https:// is not built yet in this version")]
-    Tls,
     /// `user:password@`.
     #[error("the URL holds a user name or password, which would lie readable in logs")]
     Userinfo,
@@ -223,6 +273,10 @@ mod tests {
             ("HTTP://a", "http://a/"),
             ("http://a:80/", "http://a/"),
             ("http://a:/x/", "http://a/x/"),
+            ("http://a:443/", "http://a:443/"),
+            ("HTTPS://A:443", "https://a/"),
+            ("https://a:80/x", "https://a:80/x/"),
+            ("https://[::1]/", "https://[::1]/"),
             ("http://[::0:1]:1/x/", "http://[::1]:1/x/"),
             ("http://a/%7Ex/%e4/", "http://a/~x/%E4/"),
             ("http://a/x+y:z/", "http://a/x%2By%3Az/"),
@@ -238,7 +292,7 @@ mod tests {
         for (url, problem) in [
             ("log1:10655/", BadUrl::NoScheme),
             ("ftp://a/", BadUrl::NoScheme),
-            ("https://a/", BadUrl::Tls),
+            ("https://1.2.3/", BadUrl::Host),
             ("http://u:p@a/", BadUrl::Userinfo),
             ("http://a/?x", BadUrl::Query),
             ("http://a/#x", BadUrl::Query),

@@ -70,6 +70,23 @@ impl<'a> Fields<'a> {
             .map(|(_, node)| node)
     }
 
+    /// Whether `key` is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.node(key).is_some()
+    }
+
+    /// The keys of the mapping at `key`, which must all be among `known`.
+    pub(super) fn mapping(
+        &self,
+        key: &str,
+        known: &[Key],
+        whose: &str,
+    ) -> Result<Option<Self>, Problem> {
+        self.node(key)
+            .map(|node| Self::of(self.text, self.at(key), node, known, whose))
+            .transpose()
+    }
+
     fn at(&self, key: &str) -> Vec<Step> {
         let mut steps = self.steps.clone();
         steps.push(Step::Key(key.to_owned()));

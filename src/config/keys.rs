@@ -53,7 +53,6 @@ pub(super) const CLIENT: &[Key] = &[
     optional("connections"),
     later("release_after"),
     later("release_unverified"),
-    later("tls"),
 ];
 
 /// An entry of `scan_paths`.
@@ -71,9 +70,17 @@ pub(super) const SCAN_PATH: &[Key] = &[
 pub(super) const DESTINATION: &[Key] = &[
     required(
         "url",
-        "where the files go, as in http://logs.example.net:10655/{hostname}/",
+        "where the files go, as in https://logs.example.net:10655/{hostname}/",
     ),
-    later("tls"),
+    optional("tls"),
+];
+
+/// `tls` of a destination.
+pub(super) const DESTINATION_TLS: &[Key] = &[
+    optional("ca"),
+    optional("cert"),
+    optional("key"),
+    optional("server_name"),
 ];
 
 /// The top level of a server's configuration.
@@ -88,8 +95,27 @@ pub(super) const SERVER: &[Key] = &[
     optional("min_free"),
     optional("unconditional"),
     later("history"),
-    later("tls"),
-    later("authorize"),
+    optional("tls"),
+    optional("authorize"),
+    optional("allow"),
+];
+
+/// `tls` of a server.
+pub(super) const SERVER_TLS: &[Key] = &[
+    required("cert", "the PEM file of its certificate chain"),
+    required("key", "the PEM file of the certificate's private key"),
+    optional("client_ca"),
+    optional("client_auth"),
+    optional("crl"),
+];
+
+/// An entry of `authorize`.
+pub(super) const AUTHORIZE: &[Key] = &[
+    required("identity", "a pattern of names in clients' certificates"),
+    required(
+        "paths",
+        "a list of the paths that are theirs, as in /{identity}/",
+    ),
 ];
 
 /// Why a key or its value is refused.

@@ -5,6 +5,7 @@
 //! and no key is ignored. Parsing is pure: what a configuration wants to know of its machine comes in
 //! as an [`Environment`], and only the `load` functions read a file.
 
+pub mod access;
 mod client;
 mod destination;
 mod error;
@@ -13,6 +14,7 @@ pub mod glob;
 mod keys;
 pub mod rename;
 mod server;
+pub mod tls;
 mod yaml;
 
 use std::path::Path;
@@ -70,6 +72,10 @@ pub enum Place {
     Datadir,
     /// The pattern with this number, counted from 0.
     Pattern(usize),
+    /// A key of a server's `tls`.
+    ServerTls(&'static str),
+    /// A key of the `tls` of the destination with this number, counted from 0.
+    DestinationTls(usize, &'static str),
 }
 
 /// The error for a fault at `place` of the configuration `file` that showed when its settings met
@@ -79,6 +85,14 @@ pub fn fault_at(file: &Path, place: Place, problem: &str, hint: &str) -> ConfigE
     let steps = match place {
         Place::Datadir => vec![key("datadir")],
         Place::Pattern(index) => vec![key("scan_paths"), Step::Index(index), key("pattern")],
+        Place::ServerTls(name) => vec![key("tls"), key(name)],
+        Place::DestinationTls(index, name) => {
+            let destination = [key("destinations"), Step::Index(index)];
+            destination
+                .into_iter()
+                .chain([key("tls"), key(name)])
+                .collect()
+        }
     };
     match read(file) {
         Ok(bytes) => Problem::new(steps, problem)

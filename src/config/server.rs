@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 
+use super::access::{self, Network, Rule};
 use super::error::Problem;
 use super::fields::Fields;
 use super::keys;
+use super::tls::{self, ClientAuth, ServerTls};
 use super::yaml::Node;
 use crate::limits;
 
@@ -34,6 +36,12 @@ pub struct ServerSettings {
     pub min_free: u64,
     /// What becomes of an unconditional append to a path that was once written conditionally.
     pub unconditional: Unconditional,
+    /// Certificates; without, it speaks plain HTTP.
+    pub tls: Option<ServerTls>,
+    /// What clients may do by their certificates; empty without client certificates.
+    pub authorize: Vec<Rule>,
+    /// From where clients without certificates may come; `None` lets them come from anywhere.
+    pub allow: Option<Vec<Network>>,
 }
 
 /// Whether an append without a condition may follow conditional ones on the same path.
@@ -52,7 +60,12 @@ pub(super) fn read(text: &str, node: &Node) -> Result<ServerSettings, Problem> {
         ("allow", Unconditional::Allow),
         ("refuse", Unconditional::Refuse),
     ];
+    let tls = tls::server(&fields)?;
+    let (authorize, allow) = access(text, &fields, tls.as_ref())?;
     Ok(ServerSettings {
+        tls,
+        authorize,
+        allow,
         datadir: fields.path("datadir")?.unwrap_or_default(),
         validate_regex: validate_regex(&fields)?,
         logfile: fields.path("logfile")?,
@@ -73,6 +86,36 @@ pub(super) fn read(text: &str, node: &Node) -> Result<ServerSettings, Problem> {
             .choice("unconditional", &choices)?
             .unwrap_or(Unconditional::Refuse),
     })
+}
+
+/// Reads `authorize` and `allow`; refuses what would let nobody in, and what would be of no use.
+fn access(
+    text: &str,
+    fields: &Fields<'_>,
+    tls: Option<&ServerTls>,
+) -> Result<(Vec<Rule>, Option<Vec<Network>>), Problem> {
+    let authorize = access::authorize(text, fields)?;
+    let allow = access::allow(fields)?;
+    let clients = tls.map_or(&ClientAuth::None, |tls| &tls.clients);
+    match clients {
+        ClientAuth::None if !authorize.is_empty() => {
+            let words = "without `tls` and its `client_ca` no client has an identity";
+            Err(fields
+                .problem("authorize", words)
+                .hint("`allow` is for clients without certificates"))
+        }
+        ClientAuth::Required(_) if authorize.is_empty() => {
+            let words = "every client needs a certificate, but no `authorize` gives it a path";
+            Err(fields
+                .problem("tls", words)
+                .hint("add `authorize: [{identity: \"*\", paths: [\"/{identity}/\"]}]`"))
+        }
+        ClientAuth::Required(_) if allow.is_some() => {
+            let words = "`allow` is for clients without certificates, and every client needs one";
+            Err(fields.problem("allow", words).hint("leave it out"))
+        }
+        _ => Ok((authorize, allow)),
+    }
 }
 
 fn validate_regex(fields: &Fields<'_>) -> Result<Option<Regex>, Problem> {

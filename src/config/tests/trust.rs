@@ -1,0 +1,171 @@
+//! What a configuration may say of certificates and of who may do what.
+
+use std::path::PathBuf;
+
+use super::{CLIENT, SERVER, check, client, client_with, server};
+use crate::config::tls;
+
+#[test]
+fn what_a_client_says_of_tls() {
+    let tls = |line: &str| format!("{}  tls: {line}\n", client_with("http://h", "https://h"));
+    let settings = client(&tls(
+        "{ca: /ca, cert: /c, key: /k, server_name: Log1.example.net}",
+    ));
+    let said = settings.destinations[0].tls().unwrap();
+    assert_eq!(said.ca, Some(PathBuf::from("/ca")));
+    assert_eq!(said.own.as_ref().unwrap().key, PathBuf::from("/k"));
+    assert_eq!(said.server_name.to_str(), "Log1.example.net");
+    let settings = client(&tls("{}"));
+    assert_eq!(
+        settings.destinations[0].tls().unwrap().server_name.to_str(),
+        "h"
+    );
+
+    let at = "destinations[0].tls";
+    for (line, key, problem, hint) in [
+        ("{cert: /c}", "cert", "needs `key`", "private key"),
+        ("{key: /k}", "key", "needs `cert`", "certificate"),
+        ("{ca: x.pem}", "ca", "absolute path", "/"),
+        ("{cacert: /x}", "cacert", "unknown key", "`cert`"),
+        (
+            "{insecure: true}",
+            "insecure",
+            "unknown key",
+            "there are ca, ",
+        ),
+        (
+            "{server_name: 'a b'}",
+            "server_name",
+            "host name",
+            "certificate",
+        ),
+    ] {
+        check(&tls(line), (8, &format!("{at}.{key}"), problem, hint));
+    }
+    check(&tls("yes"), (8, at, "expected the keys", ""));
+    let plain = format!("{CLIENT}  tls: {{cert: /c, key: /k}}\n");
+    check(&plain, (8, at, "http://h:1/x/ is plain HTTP", "https://"));
+}
+
+#[test]
+fn what_a_server_says_of_trust() {
+    let text = "tls: {cert: /c, key: /k, client_ca: /ca}\nauthorize: [{identity: a, paths: /}]\n";
+    let settings = server(&format!("{SERVER}{text}"));
+    assert!(matches!(
+        settings.tls.unwrap().clients,
+        tls::ClientAuth::Required(_)
+    ));
+    assert_eq!(settings.authorize.len(), 1);
+
+    let ca = "cert: /c, key: /k, client_ca: /ca";
+    for (line, key, problem, hint) in [
+        (
+            "tls: {cert: /c}".to_owned(),
+            "tls",
+            "lacks the key `key`",
+            "private key",
+        ),
+        (
+            "tls: {cert: /c, key: /k, crl: /l}".to_owned(),
+            "tls.crl",
+            "needs `client_ca`",
+            "revokes",
+        ),
+        (
+            "tls: {cert: /c, key: /k, client_auth: required}".to_owned(),
+            "tls.client_auth",
+            "needs `client_ca`",
+            "CA",
+        ),
+        (
+            "tls: {cert: /c, key: /k, client_auth: no}".to_owned(),
+            "tls.client_auth",
+            "expected none or optional or required",
+            "",
+        ),
+        (
+            format!("tls: {{{ca}, client_auth: none}}"),
+            "tls.client_ca",
+            "asks nobody",
+            "required",
+        ),
+        (
+            format!("tls: {{{ca}}}"),
+            "tls",
+            "no `authorize`",
+            "{identity}",
+        ),
+        (
+            format!("tls: {{{ca}}}\nauthorize: [{{identity: a, paths: /}}]\nallow: ::1"),
+            "allow",
+            "every client needs one",
+            "leave it out",
+        ),
+        (
+            "authorize: [{identity: a, paths: /}]".to_owned(),
+            "authorize",
+            "no client has",
+            "`allow`",
+        ),
+        ("authorize: []".to_owned(), "authorize", "empty", ""),
+        (
+            "authorize: [{identity: a}]".to_owned(),
+            "authorize[0]",
+            "lacks the key `paths`",
+            "paths",
+        ),
+        (
+            "authorize: [{identity: '[', paths: /}]".to_owned(),
+            "authorize[0].identity",
+            "not a pattern",
+            "",
+        ),
+        (
+            "authorize: [{identity: a, paths: [/x, x]}]".to_owned(),
+            "authorize[0].paths",
+            "slash",
+            "/{identity}/",
+        ),
+        (
+            "authorize: [{identity: a, paths: '/{host}'}]".to_owned(),
+            "authorize[0].paths",
+            "unknown substitution",
+            "/{identity}/",
+        ),
+        ("allow: []".to_owned(), "allow", "empty", ""),
+        (
+            "allow: [10.0.0.1/8]".to_owned(),
+            "allow",
+            "10.0.0.1/8",
+            "192.0.2.0/24",
+        ),
+    ] {
+        let lines = line.lines().count();
+        check(
+            &format!("{SERVER}{line}\n"),
+            (1 + lines, key, problem, hint),
+        );
+    }
+}
+
+/// An example with its lines about certificates and identities no comments any more.
+fn uncommented(text: &str) -> String {
+    let line = "(?m)^#(tls:|authorize:|- identity: .*|- url: .*|(?:  |    )[a-z_]+:.*)$";
+    let line = regex::Regex::new(line).unwrap();
+    line.replace_all(text, "$1").into_owned()
+}
+
+#[test]
+fn what_our_examples_comment_out_is_right_too() {
+    let text = include_str!("../../../packaging/shaftlog-server-config.yaml");
+    let settings = server(&uncommented(text));
+    assert!(settings.tls.unwrap().clients.ca().is_some());
+    assert_eq!(settings.authorize.len(), 1);
+
+    let text = include_str!("../../../packaging/shaftlog-client-config.yaml");
+    // The commented destination stands before the key that it belongs to.
+    let text = uncommented(text).replace("\ndestinations:\n", "\n");
+    let settings = client(&text.replace("\n- url: https", "\ndestinations:\n- url: https"));
+    assert_eq!(settings.destinations.len(), 3);
+    assert!(settings.destinations[0].tls().unwrap().own.is_some());
+}
