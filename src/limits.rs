@@ -72,6 +72,20 @@ pub const CONNECTION_AGE: Duration = Duration::from_secs(600);
 pub const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// How long an answer may take after the request's last byte.
 pub const ANSWER_TIME: Duration = Duration::from_secs(60);
+/// How long a TLS handshake may take, on either side.
+pub const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// How often failed handshakes are told of, of which strangers can make any number.
+pub const FAILURES_TOLD: Duration = Duration::from_secs(60);
+/// How often the files of `tls` are read again to see whether they have changed.
+pub const TLS_LOOK: Duration = Duration::from_secs(10);
+/// And at most after failed handshakes, of which a stranger can make any number.
+pub const TLS_LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Largest file of certificates, keys or revocation lists: a list of a large CA has some MiB.
+pub const TLS_FILE_BYTES: usize = 16 * 1024 * 1024;
+/// How long before a certificate expires people are warned, once a day.
+pub const EXPIRY_WARNING: Duration = Duration::from_secs(30 * 24 * 3600);
+/// See [`EXPIRY_WARNING`].
+pub const EXPIRY_REPEAT: Duration = Duration::from_secs(24 * 3600);
 /// Period of the heartbeat on each connection.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
 /// First and largest pause after a failure at a destination; the pause is drawn from 0 to it.

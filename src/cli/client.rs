@@ -1,5 +1,6 @@
 //! `shaftlog client`: the daemon that finds files and delivers them.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::args::ClientArgs;
@@ -10,6 +11,7 @@ use super::load;
 use crate::client::catalogue::StartError;
 use crate::client::http::Connector;
 use crate::client::{self, RunError};
+use crate::config::Place;
 use crate::index::Kind;
 use crate::index::client::ClientIndex;
 use crate::sys::dir::Dir;
@@ -34,14 +36,17 @@ pub(super) fn run(args: &ClientArgs) -> Result<Exit, Failure> {
             let _ = asked.await;
         };
         let running = client::run(settings, links, index, Connector::Tcp, again, asked);
-        running.await.map_err(failed)
+        running.await.map_err(|error| failed(&args.config, error))
     })?;
     Ok(Exit::Done)
 }
 
 /// A client's failure with its exit code.
-fn failed(error: RunError) -> Failure {
+fn failed(config: &Path, error: RunError) -> Failure {
     match error {
+        RunError::Tls(number, error) => {
+            load::bad_tls(config, Place::DestinationTls(number, error.key), &error)
+        }
         RunError::NothingLinkable => Failure::new(Exit::BadConfig, error),
         RunError::Index(error) | RunError::Start(StartError::Index(error)) => {
             database_failed(error)

@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::args::{CLIENT_CONFIG, SERVER_CONFIG, Target};
 use super::exit::{Exit, Failure};
-use crate::config::{self, ClientSettings, ConfigError, Environment, ServerSettings, Settings};
+use crate::config::{
+    self, ClientSettings, ConfigError, Environment, Place, ServerSettings, Settings,
+};
 use crate::sys;
+use crate::tls::TlsError;
 
 /// The settings of the client that is to run with `file`. A machine without an id gets one.
 pub(super) fn client(file: &Path) -> Result<ClientSettings, Failure> {
@@ -52,6 +55,16 @@ fn default_files() -> Result<Vec<&'static Path>, Failure> {
     } else {
         Ok(files)
     }
+}
+
+/// What is said of certificates, with the place in `file` that names them.
+pub(super) fn bad_tls(file: &Path, place: Place, error: &TlsError) -> Failure {
+    bad(tls_fault(file, place, error))
+}
+
+/// The fault of [`bad_tls`].
+pub(super) fn tls_fault(file: &Path, place: Place, error: &TlsError) -> ConfigError {
+    config::fault_at(file, place, &error.to_string(), &error.hint())
 }
 
 fn bad(error: ConfigError) -> Failure {

@@ -1,13 +1,17 @@
 //! `shaftlog server`: the daemon that takes deliveries.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use super::args::ServerArgs;
 use super::daemon::{self, Log};
 use super::datadir::{Datadir, State, database_failed, quoted};
 use super::exit::{Exit, Failure};
 use super::load;
+use crate::config::Place;
 use crate::index::Kind;
 use crate::index::server::ServerIndex;
-use crate::server;
+use crate::server::{self, ServerError};
 use crate::sys;
 
 /// Runs the server that `args` name until it is asked to end.
@@ -23,6 +27,7 @@ pub(super) fn run(args: &ServerArgs) -> Result<Exit, Failure> {
         ServerIndex::create(&database).map_err(database_failed)?;
     }
     let index = ServerIndex::open(&database, sys::clock::now()).map_err(database_failed)?;
+    let again = Arc::clone(&log.hangup);
     // The lock stays behind, and is held to the end.
     let dir = datadir.dir;
     daemon::run(&log, async |asked| {
@@ -30,8 +35,16 @@ pub(super) fn run(args: &ServerArgs) -> Result<Exit, Failure> {
             // An error is a daemon that ends too.
             let _ = asked.await;
         };
-        let ran = server::run(&settings, index, dir, asked).await;
-        Ok(ran.map_err(anyhow::Error::new)?)
+        let ran = server::run(&settings, index, dir, again, asked).await;
+        ran.map_err(|error| failed(&args.config, error))
     })?;
     Ok(Exit::Done)
+}
+
+/// A server's failure with its exit code.
+fn failed(config: &Path, error: ServerError) -> Failure {
+    match error {
+        ServerError::Tls(error) => load::bad_tls(config, Place::ServerTls(error.key), &error),
+        error => error.into(),
+    }
 }

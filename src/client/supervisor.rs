@@ -25,6 +25,7 @@ use crate::index::IndexError;
 use crate::index::client::ClientIndex;
 use crate::limits::FLUSH_INTERVAL;
 use crate::sys::dir::Dir;
+use crate::tls::{Follow, TlsError, follow};
 
 /// Why a client ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,9 @@ pub enum RunError {
         "nothing can be delivered: the files of every pattern lie on other filesystems (or bind mounts) than the datadir; put the datadir on the filesystem of the log files, one client for each"
     )]
     NothingLinkable,
+    /// The certificates of the destination with this number, counted from 0 (exit code 78).
+    #[error("{1}")]
+    Tls(usize, #[source] TlsError),
     /// A defect: a task ended that never should.
     #[error("a part of the client ended: {0}")]
     Task(#[from] JoinError),
@@ -87,15 +91,26 @@ pub async fn run(
     asked: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let settings = Arc::new(settings);
+    let connectors = secure(&settings, connector).await?;
+    let certificates: Vec<_> = connectors
+        .iter()
+        .filter_map(Connector::certificates)
+        .map(|certificates| certificates as Arc<dyn Follow>)
+        .collect();
     let opening = Arc::clone(&settings);
     let opened = spawn_blocking(move || open(&opening, datadir, index)).await??;
     warn_once(&settings);
-    let ships = ship(&opened, &settings, &connector)?;
+    let ships = ship(&opened, &settings, connectors)?;
     let catalogue = Arc::clone(&opened.catalogue);
     let report = Arc::new(Mutex::new(opened.discovery.report().clone()));
-    let rescan = Arc::new(Notify::new());
+    let (rescan, reread) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let mut tasks = JoinSet::new();
     start_tasks(&mut tasks, opened, &settings, &report, &rescan);
+    let following = follow(certificates, Arc::clone(&reread));
+    tasks.spawn(async move {
+        following.await;
+        std::future::pending().await
+    });
     let mut status = ticks(settings.status_interval);
     tokio::pin!(asked);
     let ended = loop {
@@ -103,6 +118,7 @@ pub async fn run(
             () = &mut asked => break Ok(()),
             () = again.notified() => {
                 rescan.notify_one();
+                reread.notify_one();
                 for ship in &ships {
                     ship.ask_again();
                 }
@@ -123,20 +139,42 @@ pub async fn run(
     ended
 }
 
+/// How each destination is reached; reads the certificates.
+async fn secure(
+    settings: &Arc<ClientSettings>,
+    connector: Connector,
+) -> Result<Vec<Connector>, RunError> {
+    let settings = Arc::clone(settings);
+    let secure = move || {
+        let destinations = settings.destinations.iter().enumerate();
+        let secured = destinations.map(|(number, destination)| {
+            let secured = connector.secured(destination);
+            secured.map_err(|error| RunError::Tls(number, error))
+        });
+        secured.collect()
+    };
+    spawn_blocking(secure).await?
+}
+
 /// Starts the delivery to each destination.
 fn ship(
     opened: &Opened,
     settings: &ClientSettings,
-    connector: &Connector,
+    connectors: Vec<Connector>,
 ) -> Result<Vec<Arc<Ship>>, IndexError> {
-    let start = |destination: &Destination| {
-        let (target, connector) = (destination.clone(), connector.clone());
+    let start = |(destination, connector): (&Destination, Connector)| {
+        let target = destination.clone();
         let Opened {
             catalogue, dirty, ..
         } = opened;
         Ship::start(catalogue, dirty, target, connector, settings.connections).map(Arc::new)
     };
-    settings.destinations.iter().map(start).collect()
+    settings
+        .destinations
+        .iter()
+        .zip(connectors)
+        .map(start)
+        .collect()
 }
 
 /// Delivery gets its bounded time, then what it has confirmed is written.
@@ -280,10 +318,10 @@ async fn say_status(
     Ok(())
 }
 
-/// What a person should hear once.
 /// Says what a person should know before this client delivers or links anything.
 pub fn warn_once(settings: &ClientSettings) {
-    for destination in settings.destinations.iter().filter(|it| !it.is_loopback()) {
+    let is_open = |it: &&Destination| it.tls().is_none() && !it.is_loopback();
+    for destination in settings.destinations.iter().filter(is_open) {
         tracing::warn!(
             "{destination}: plain HTTP: anybody on the way can read and change the logs"
         );

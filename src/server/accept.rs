@@ -18,8 +18,10 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info};
 
+use super::access::Peer;
 use super::core::Core;
 use super::handler::{Caller, Handler};
+use super::handshake::Handshakes;
 use super::pace::{Pace, Paced};
 use crate::limits::{
     ACCEPT_PAUSE, CONNECTION_BUFFER, DRAIN_BYTES, HEAD_BYTES, LINGER, SERVER_CONNECTIONS,
@@ -33,6 +35,8 @@ pub(super) struct Serving {
     pub(super) core: Arc<Core>,
     /// How long a connection may lie idle.
     pub(super) idle: Duration,
+    /// Shakes hands on what the listener accepts.
+    pub(super) tls: Option<Arc<Handshakes>>,
     /// Becomes true when the server ends.
     pub(super) ending: watch::Receiver<bool>,
 }
@@ -93,15 +97,27 @@ async fn accept(
     Ok((stream, peer, permit))
 }
 
-async fn serve_tcp(serving: Serving, stream: TcpStream, peer: SocketAddr) {
+async fn serve_tcp(mut serving: Serving, stream: TcpStream, peer: SocketAddr) {
     // Answers are small and awaited; failing to say so only makes them slower.
     let _ = stream.set_nodelay(true);
-    let name = peer.ip().to_canonical().to_string();
-    serve(serving, stream, name).await;
+    let address = peer.ip().to_canonical();
+    let Some(tls) = serving.tls.clone() else {
+        return serve(serving, stream, Peer::Address(address)).await;
+    };
+    let shaken = tokio::select! {
+        shaken = tls.shake(stream, address) => shaken,
+        _ = serving.ending.wait_for(|ending| *ending) => return,
+    };
+    match shaken {
+        Ok((stream, peer)) => serve(serving, stream, peer).await,
+        // The client is told; a reset would take that away from it.
+        Err(Some(stream)) => finish(stream, true).await,
+        Err(None) => {}
+    }
 }
 
-/// Serves one connection to its end; `name` is who speaks on it.
-pub(super) async fn serve<S>(mut serving: Serving, stream: S, name: String)
+/// Serves one connection, on which `peer` speaks, to its end.
+pub(super) async fn serve<S>(mut serving: Serving, stream: S, peer: Peer)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -110,7 +126,7 @@ where
     let pace = Arc::new(Pace::new(serving.idle));
     let caller = Arc::new(Caller {
         core: Arc::clone(&core),
-        name,
+        peer,
         pace: Arc::clone(&pace),
         left_body: AtomicBool::new(false),
     });
@@ -144,7 +160,7 @@ where
         }
     };
     if let Err(failure) = result {
-        debug!("{}: connection ended: {failure}", caller.name);
+        debug!("{}: connection ended: {failure}", caller.peer);
     }
     let mut stream = connection.into_parts().io.into_inner().stream;
     if pace.is_late() && pace.is_in_head() {

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::access::Access;
 use super::commit::Committer;
 use super::decide::Policy;
 use super::files::Files;
@@ -28,6 +29,8 @@ pub struct Rules {
     pub min_free: u64,
     /// Whether unconditional appends may follow conditional ones.
     pub allow_unconditional: bool,
+    /// Who may do what.
+    pub access: Access,
 }
 
 /// What all requests of one server share.

@@ -12,12 +12,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Frame, Incoming};
+use hyper::http::request::Parts;
 use hyper::service::Service;
 use hyper::{Method, Request, Response};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
+use super::access::Peer;
 use super::answer::Answer;
 use super::append::{self, End, Fed, Feed};
 use super::core::Core;
@@ -26,7 +28,7 @@ use super::files::{Claim, Occupied, Shown, Work};
 use super::pace::Pace;
 use super::recover::{self, Trouble};
 use super::reply::{self, Awaited, Event, Reply};
-use super::request::{self, Asked};
+use super::request::{self, Asked, Refusal};
 use crate::limits::{BODY_GATHER, BODY_RATE, BODY_STALL, DRAIN_BYTES, LINGER};
 use crate::types::{Offset, WirePath};
 use crate::wire::{BadHeader, Problem, Seen};
@@ -34,8 +36,8 @@ use crate::wire::{BadHeader, Problem, Seen};
 /// What the requests of one connection share.
 pub(super) struct Caller {
     pub(super) core: Arc<Core>,
-    /// Who speaks: an address, or whatever the embedding program calls itself.
-    pub(super) name: String,
+    /// Who speaks.
+    pub(super) peer: Peer,
     /// How long it takes between requests.
     pub(super) pace: Arc<Pace>,
     /// Set when part of a body was left unread.
@@ -67,7 +69,7 @@ impl Caller {
         let (parts, mut body) = request.into_parts();
         let is_head = parts.method == Method::HEAD;
         let awaits_continue = request::awaits_continue(&parts.headers);
-        let answer = match request::parse(&parts, &self.core.rules) {
+        let answer = match self.asked(&parts) {
             Err(refusal) => Answer::refusal(refusal.problem, refusal.detail).status(refusal.status),
             Ok(Asked::Heartbeat(seen)) => self.heartbeat(seen),
             Ok(Asked::Head(path, length)) => self.head(&path, length).await,
@@ -83,9 +85,17 @@ impl Caller {
         traffic.requests.fetch_add(1, Ordering::Relaxed);
         if let Some(problem) = answer.problem() {
             traffic.refusals.fetch_add(1, Ordering::Relaxed);
-            debug!("{}: {} {}: {problem}", self.name, parts.method, parts.uri);
+            debug!("{}: {} {}: {problem}", self.peer, parts.method, parts.uri);
         }
         answer.into_response(&self.core.stamp(), is_head)
+    }
+
+    /// What is asked for, if it is well-formed and the peer may ask for it.
+    fn asked(&self, parts: &Parts) -> Result<Asked, Refusal> {
+        let rules = &self.core.rules;
+        let asked = request::parse(parts, rules)?;
+        rules.access.judge(&self.peer, asked.path())?;
+        Ok(asked)
     }
 
     fn heartbeat(&self, seen: Option<Result<Seen, BadHeader>>) -> Answer {
@@ -142,7 +152,7 @@ impl Caller {
             core: Arc::clone(&self.core),
             claim,
             put,
-            writer: self.name.clone(),
+            writer: self.peer.to_string(),
             reply,
         });
         if !awaits_continue {

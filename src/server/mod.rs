@@ -7,13 +7,15 @@
 //! * [`commit`]: one transaction for as many changes as wait.
 //! * [`recover`]: from row and file to what is known; [`files`]: who may touch a file now.
 //! * [`pass`]: whether the files are as the server before left them.
-//! * [`accept`], [`handler`], [`request`], [`answer`]: HTTP.
+//! * [`accept`], [`handler`], [`request`], [`answer`]: HTTP; [`handshake`]: TLS; [`access`]: who
+//!   may do what.
 //!
 //! Promised: a 2xx leaves only after the file's bytes and the row that vouches for them are on
 //! stable storage; no byte below a vouched length is ever changed. What a crash leaves at each
 //! step stands in `append`, `vouch` and `quarantine`.
 
 mod accept;
+mod access;
 mod answer;
 mod append;
 mod commit;
@@ -23,6 +25,7 @@ mod decide;
 mod files;
 mod flight;
 mod handler;
+mod handshake;
 mod pace;
 mod pass;
 mod quarantine;
@@ -36,7 +39,7 @@ mod vouch;
 mod ways;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -44,19 +47,24 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use self::accept::Serving;
+pub use self::access::Access;
+use self::access::Peer;
 use self::commit::Committer;
 use self::core::Core;
 pub use self::core::Rules;
+use self::handshake::Handshakes;
 use self::ways::Ways;
+use crate::config::tls::ClientAuth;
 use crate::config::{ServerSettings, Unconditional};
 use crate::index::server::ServerIndex;
 use crate::limits::{IDLE_TIMEOUT, OPEN_FILES};
 use crate::sys::dir::Dir;
 use crate::sys::host;
+use crate::tls::{Acceptor, Follow, TlsError, follow};
 
 /// Why a server cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +77,9 @@ pub enum ServerError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The certificates (exit code 78).
+    #[error("{0}")]
+    Tls(#[source] TlsError),
     /// No thread could be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -80,6 +91,7 @@ impl From<&ServerSettings> for Rules {
             validate: settings.validate_regex.clone(),
             min_free: settings.min_free,
             allow_unconditional: settings.unconditional == Unconditional::Allow,
+            access: Access::from(settings),
         }
     }
 }
@@ -88,13 +100,16 @@ impl From<&ServerSettings> for Rules {
 /// requests get [`SHUTDOWN_TIME`](crate::limits::SHUTDOWN_TIME), what was received and not
 /// acknowledged stays as tails, all that was acknowledged is in the index.
 ///
-/// The caller holds the datadir's lock. `datadir` is the directory that `index` belongs to.
+/// The caller holds the datadir's lock. `datadir` is the directory that `index` belongs to. `again`
+/// (SIGHUP) asks for the certificates to be read again.
 pub async fn run(
     settings: &ServerSettings,
     index: ServerIndex,
     datadir: Dir,
+    again: Arc<Notify>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
+    let acceptor = acceptor(settings).await?;
     let address = SocketAddr::new(settings.bind_address, settings.listen_port);
     let listener = TcpListener::bind(address)
         .await
@@ -102,23 +117,54 @@ pub async fn run(
     let server = Server::start(index, datadir, Rules::from(settings), settings.idle_timeout)?;
     let bound = listener.local_addr().unwrap_or(address);
     info!("listening on {bound}");
-    warn_of_plain_http(settings.bind_address);
-    let listening = tokio::spawn(accept::listen(server.serving(), listener));
+    warn_of_openness(settings);
+    let serving = Serving {
+        tls: acceptor.clone().map(Handshakes::new).map(Arc::new),
+        ..server.serving()
+    };
+    let certificates = acceptor
+        .into_iter()
+        .map(|acceptor| acceptor as Arc<dyn Follow>);
+    let listening = tokio::spawn(accept::listen(serving, listener));
     tokio::select! {
         () = shutdown => {}
         () = status::report(Arc::clone(&server.core), settings.status_interval) => {}
         () = upkeep::run(Arc::clone(&server.core)) => {}
+        () = follow(certificates.collect(), again) => {}
     }
     server.stop_and_wait_for(listening).await;
     Ok(())
 }
 
-fn warn_of_plain_http(address: IpAddr) {
-    if !address.to_canonical().is_loopback() {
-        warn!(
-            "{address} is reached over plain HTTP: anybody on the way can read and send; put it \
-             behind TLS or bind it to a loopback address"
-        );
+/// Reads the certificates, if there are any to be read.
+async fn acceptor(settings: &ServerSettings) -> Result<Option<Arc<Acceptor>>, ServerError> {
+    let Some(tls) = settings.tls.clone() else {
+        return Ok(None);
+    };
+    let loaded = tokio::task::spawn_blocking(move || Acceptor::load(&tls)).await;
+    let loaded = loaded.map_err(|panicked| ServerError::Thread(panicked.into()))?;
+    loaded.map(Arc::new).map(Some).map_err(ServerError::Tls)
+}
+
+/// Says once what strangers can do, where they can reach the server.
+fn warn_of_openness(settings: &ServerSettings) {
+    let address = settings.bind_address;
+    if address.to_canonical().is_loopback() {
+        return;
+    }
+    match &settings.tls {
+        None => warn!(
+            "{address} is reached over plain HTTP: anybody on the way can read and send; give it \
+             certificates (`tls`) or bind it to a loopback address"
+        ),
+        Some(tls) => match tls.clients {
+            ClientAuth::Required(_) => {}
+            _ if settings.allow.is_some() => {}
+            ClientAuth::None | ClientAuth::Optional(_) => warn!(
+                "anybody who reaches {address} can write under any path: no certificate is needed \
+                 (`client_auth: required`), and no address is asked for (`allow`)"
+            ),
+        },
     }
 }
 
@@ -166,6 +212,7 @@ impl Server {
             validate: None,
             min_free: 0,
             allow_unconditional: false,
+            access: Access::default(),
         };
         Self::start(index, datadir, rules, IDLE_TIMEOUT)
     }
@@ -180,7 +227,7 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        accept::serve(self.serving(), stream, name)
+        accept::serve(self.serving(), stream, Peer::Own(name))
     }
 
     /// Ends in order: connections finish their request, tasks end, the index is closed. Await the
@@ -193,6 +240,7 @@ impl Server {
         Serving {
             core: Arc::clone(&self.core),
             idle: self.idle,
+            tls: None,
             ending: self.ending.subscribe(),
         }
     }

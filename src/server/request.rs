@@ -32,6 +32,11 @@ impl Refusal {
         }
     }
 
+    /// Whoever asks must not.
+    pub(super) fn forbidden(detail: String) -> Self {
+        Self::usual(Problem::Forbidden, detail)
+    }
+
     /// 400, whatever the problem.
     fn malformed(problem: Problem, detail: impl Into<String>) -> Self {
         Self {
@@ -50,6 +55,16 @@ pub(super) enum Asked {
     Head(WirePath, Option<Offset>),
     /// PUT.
     Put(WirePath, Put),
+}
+
+impl Asked {
+    /// The file that it is about; a heartbeat is about none.
+    pub(super) fn path(&self) -> Option<&WirePath> {
+        match self {
+            Self::Heartbeat(_) => None,
+            Self::Head(path, _) | Self::Put(path, _) => Some(path),
+        }
+    }
 }
 
 /// Whether the client waits for `100 Continue` before it sends the body.
@@ -245,12 +260,14 @@ mod tests {
     use regex::bytes::Regex;
 
     use super::*;
+    use crate::server::access::Access;
 
     fn rules() -> Rules {
         Rules {
             validate: None,
             min_free: 0,
             allow_unconditional: false,
+            access: Access::default(),
         }
     }
 

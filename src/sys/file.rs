@@ -159,8 +159,14 @@ pub fn open_named(path: &Path) -> io::Result<File> {
 /// The bytes of a small regular file that people write; links to it are followed. Anything else is
 /// `InvalidInput`, more than `most` bytes `FileTooLarge`.
 pub fn read_small(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    read_small_and_stat(path, most).map(|(bytes, _)| bytes)
+}
+
+/// As [`read_small`], with what the file is that they were read from.
+pub fn read_small_and_stat(path: &Path, most: usize) -> io::Result<(Vec<u8>, FileStat)> {
     let file = open_named(path)?;
-    if stat(&file)?.kind != FileKind::Regular {
+    let stat = stat(&file)?;
+    if stat.kind != FileKind::Regular {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "is not a regular file",
@@ -172,7 +178,7 @@ pub fn read_small(path: &Path, most: usize) -> io::Result<Vec<u8>> {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     bytes.truncate(read);
-    Ok(bytes)
+    Ok((bytes, stat))
 }
 
 /// Opens a log file of ours for appending, making it with `mode` less the umask when missing: each

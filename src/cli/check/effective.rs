@@ -6,6 +6,8 @@ use std::time::Duration;
 use regex::bytes::Regex;
 use serde::Serialize;
 
+use crate::config::access::{self, Network};
+use crate::config::tls::{self, ClientAuth};
 use crate::config::{ClientSettings, PatternSettings, ServerSettings, Unconditional};
 
 /// A client's settings as YAML.
@@ -23,6 +25,7 @@ pub(super) fn client(settings: &ClientSettings) -> Result<String, serde_yaml::Er
             .iter()
             .map(|destination| Destination {
                 url: destination.to_string(),
+                tls: destination.tls().map(DestinationTls::of),
             })
             .collect(),
     };
@@ -47,6 +50,12 @@ pub(super) fn server(settings: &ServerSettings) -> Result<String, serde_yaml::Er
             Unconditional::Allow => "allow",
             Unconditional::Refuse => "refuse",
         },
+        tls: settings.tls.as_ref().map(ServerTls::of),
+        authorize: settings.authorize.iter().map(Rule::of).collect(),
+        allow: settings
+            .allow
+            .as_ref()
+            .map(|allow| allow.iter().map(Network::to_string).collect()),
     };
     Ok(format!(
         "# A server's settings in force.\n{}",
@@ -64,7 +73,7 @@ struct Client<'a> {
     periodic_trigger_interval: String,
     connections: usize,
     scan_paths: Vec<ScanPath<'a>>,
-    destinations: Vec<Destination>,
+    destinations: Vec<Destination<'a>>,
 }
 
 #[derive(Serialize)]
@@ -100,8 +109,32 @@ impl<'a> ScanPath<'a> {
 }
 
 #[derive(Serialize)]
-struct Destination {
+struct Destination<'a> {
     url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<DestinationTls<'a>>,
+}
+
+#[derive(Serialize)]
+struct DestinationTls<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cert: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a Path>,
+    server_name: String,
+}
+
+impl<'a> DestinationTls<'a> {
+    fn of(tls: &'a tls::DestinationTls) -> Self {
+        Self {
+            ca: tls.ca.as_deref(),
+            cert: tls.own.as_ref().map(|own| own.cert.as_path()),
+            key: tls.own.as_ref().map(|own| own.key.as_path()),
+            server_name: tls.server_name.to_str().into_owned(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -117,6 +150,55 @@ struct Server<'a> {
     status_interval: String,
     min_free: String,
     unconditional: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<ServerTls<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    authorize: Vec<Rule<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow: Option<Vec<String>>,
+}
+
+#[derive(Serialize)]
+struct ServerTls<'a> {
+    cert: &'a Path,
+    key: &'a Path,
+    client_auth: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_ca: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crl: Option<&'a Path>,
+}
+
+impl<'a> ServerTls<'a> {
+    fn of(tls: &'a tls::ServerTls) -> Self {
+        let ca = tls.clients.ca();
+        Self {
+            cert: &tls.own.cert,
+            key: &tls.own.key,
+            client_auth: match tls.clients {
+                ClientAuth::None => "none",
+                ClientAuth::Optional(_) => "optional",
+                ClientAuth::Required(_) => "required",
+            },
+            client_ca: ca.map(|ca| ca.ca.as_path()),
+            crl: ca.and_then(|ca| ca.crl.as_deref()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Rule<'a> {
+    identity: &'a str,
+    paths: Vec<&'a str>,
+}
+
+impl<'a> Rule<'a> {
+    fn of(rule: &'a access::Rule) -> Self {
+        Self {
+            identity: rule.identity(),
+            paths: rule.paths().collect(),
+        }
+    }
 }
 
 fn period(period: Duration) -> String {
@@ -164,7 +246,10 @@ scan_paths:
 - {name: "no", pattern: "/v/*", exclude: ["*.gz", "/v/#x"]}
 - {name: b, pattern: '/v/\*"x', regex_from: '^/v/(\d+): ', regex_to: "$1 # {ino}"}
 - {name: "1", pattern: /v/y, rename: "{name}"}
-destinations: [{url: "http://{hostname}/{machine}"}]
+destinations:
+- url: "http://{hostname}/{machine}"
+- url: https://h/
+- {url: "https://h:1/", tls: {ca: /ca, cert: /c, key: /k, server_name: "::1"}}
 "#;
         let read = |text: &str| parse_client(Path::new(FILE), text.as_bytes(), &environment());
         let settings = read(text).unwrap();
@@ -175,6 +260,7 @@ destinations: [{url: "http://{hostname}/{machine}"}]
             "status_interval: 5m\n",
             "rename: '{name}.{mtime}'\n",
             "url: http://h/m/\n",
+            "server_name: h\n",
         ] {
             assert!(printed.contains(line), "{line}: {printed}");
         }
@@ -189,6 +275,9 @@ validate_regex: '^/[a-z]: \\'
 bind_address: '::'
 min_free: 1073741825
 unconditional: allow
+tls: {cert: /c, key: /k, client_ca: /ca, client_auth: optional, crl: /crl}
+authorize: [{identity: '*.[a-c]', paths: ['/{identity}/%20', '/']}, {identity: x, paths: /x}]
+allow: [192.0.2.7, '2001:db8::/32']
 ";
         let read = |text: &str| parse_server(Path::new(FILE), text.as_bytes());
         let settings = read(text).unwrap();

@@ -1,5 +1,6 @@
 //! `shaftlog check`: validate a configuration and print its effective settings, touching nothing.
 
+mod certificates;
 mod effective;
 mod sources;
 
@@ -11,6 +12,7 @@ use super::exit::{Exit, Failure};
 use super::{load, out};
 use crate::config::{self, ClientSettings, ConfigError, Place, Settings};
 use crate::sys::dir::Dir;
+use certificates::Certificates;
 use sources::Sources;
 
 /// Checks the configuration that `args` name. What it prints is itself a configuration, with
@@ -20,14 +22,21 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     match load::either(file)? {
         Settings::Server(server) => {
             out::print(&effective::server(&server)?)?;
-            finish(check_datadir(file, &server.datadir))
+            let certificates = Certificates::of_server(file, &server);
+            out::print(&certificates.comments)?;
+            let mut faults = check_datadir(file, &server.datadir);
+            faults.extend(certificates.faults);
+            finish(faults)
         }
         Settings::Client(client) => {
             out::print(&effective::client(&client)?)?;
+            let certificates = Certificates::of_client(file, &client);
+            out::print(&certificates.comments)?;
             let mut faults = check_datadir(file, &client.datadir);
             if faults.is_empty() {
                 faults = check_sources(file, &client)?;
             }
+            faults.extend(certificates.faults);
             finish(faults)
         }
     }

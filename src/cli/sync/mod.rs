@@ -34,12 +34,13 @@ use crate::client::catalogue::Catalogue;
 use crate::client::dirty::Dirty;
 use crate::client::http::Connector;
 use crate::client::watch::Watches;
-use crate::config::{ClientSettings, Destination};
+use crate::config::{ClientSettings, Destination, Place};
 use crate::index::Kind;
 use crate::index::client::ClientIndex;
 use crate::limits::{self, EMBEDDED_URL, PRIVATE_DIR};
 use crate::sys;
 use crate::sys::dir::Dir;
+use crate::tls::TlsError;
 use crate::types::Shown;
 
 /// Runs the delivery that `args` ask for.
@@ -51,7 +52,7 @@ pub(super) fn run(args: &SyncArgs) -> Result<Exit, Failure> {
     let order = Order::read(args)?;
     start_log(progress.screen(), args.debug)?;
     let runtime = Runtime::new()?;
-    let summary = runtime.block_on(order.carry_out(args.patience.0, progress));
+    let summary = runtime.block_on(order.carry_out(args, progress));
     // What still hangs hangs on a destination that was given up.
     runtime.shutdown_timeout(Duration::from_millis(100));
     let summary = summary?;
@@ -135,7 +136,7 @@ impl Order {
         })
     }
 
-    async fn carry_out(self, patience: Duration, progress: Progress) -> Result<Summary, Failure> {
+    async fn carry_out(self, args: &SyncArgs, progress: Progress) -> Result<Summary, Failure> {
         let index = self.index()?;
         let dirty = Arc::new(Dirty::default());
         let destinations = &self.settings.destinations;
@@ -154,13 +155,14 @@ impl Order {
                 Catalogue::with_links(links, index, &urls, Arc::clone(&dirty), watches)?;
             (catalogue, Connector::Tcp, None)
         };
+        let targets = self.targets(&connector, args.config.as_deref())?;
         let job = Job {
             patterns: self.settings.patterns.clone().into(),
             catalogue: Arc::new(catalogue),
             dirty,
-            targets: self.targets(&connector),
+            targets,
             connections: self.settings.connections,
-            patience,
+            patience: args.patience.0,
         };
         drop(connector);
         let summary = deliver::run(job, progress).await;
@@ -191,16 +193,33 @@ impl Order {
         Ok(index)
     }
 
-    fn targets(&self, connector: &Connector) -> Vec<Target> {
-        let target = |destination: &Destination| Target {
-            label: match &self.directory {
-                Some(directory) => Shown(directory.as_os_str().as_encoded_bytes()).to_string(),
-                None => destination.to_string(),
-            },
-            destination: destination.clone(),
-            connector: connector.clone(),
+    /// Where `config` or the command line says that files are delivered.
+    fn targets(
+        &self,
+        connector: &Connector,
+        config: Option<&Path>,
+    ) -> Result<Vec<Target>, Failure> {
+        let target = |(number, destination): (usize, &Destination)| {
+            let connector = connector.secured(destination);
+            Ok(Target {
+                label: match &self.directory {
+                    Some(directory) => Shown(directory.as_os_str().as_encoded_bytes()).to_string(),
+                    None => destination.to_string(),
+                },
+                destination: destination.clone(),
+                connector: connector.map_err(|error| bad_tls(config, number, &error))?,
+            })
         };
-        self.settings.destinations.iter().map(target).collect()
+        let destinations = self.settings.destinations.iter().enumerate();
+        destinations.map(target).collect()
+    }
+}
+
+/// What is said of a destination's certificates.
+fn bad_tls(config: Option<&Path>, number: usize, error: &TlsError) -> Failure {
+    match config {
+        Some(file) => load::bad_tls(file, Place::DestinationTls(number, error.key), error),
+        None => Failure::usage(format!("{error} ({})", error.hint())),
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::config::Destination;
+use crate::tls::{self, TlsError};
 
 /// A stream of bytes in both directions.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -29,6 +30,8 @@ pub enum Connector {
     Tcp,
     /// A server in this process.
     InProcess(Arc<StreamFactory>),
+    /// TLS over another's.
+    Tls(Arc<tls::Connector>, Box<Self>),
 }
 
 impl fmt::Debug for Connector {
@@ -36,11 +39,30 @@ impl fmt::Debug for Connector {
         f.write_str(match self {
             Self::Tcp => "Tcp",
             Self::InProcess(_) => "InProcess",
+            Self::Tls(..) => "Tls",
         })
     }
 }
 
 impl Connector {
+    /// The same with TLS over it if the destination's URL says so, for connections to that
+    /// destination only. Reads certificates; blocks.
+    pub fn secured(&self, destination: &Destination) -> Result<Self, TlsError> {
+        let Some(tls) = destination.tls() else {
+            return Ok(self.clone());
+        };
+        let tls = tls::Connector::load(destination.to_string(), tls)?;
+        Ok(Self::Tls(Arc::new(tls), Box::new(self.clone())))
+    }
+
+    /// Its certificates, if it has any.
+    pub fn certificates(&self) -> Option<Arc<tls::Connector>> {
+        match self {
+            Self::Tls(tls, _) => Some(Arc::clone(tls)),
+            Self::Tcp | Self::InProcess(_) => None,
+        }
+    }
+
     /// Opens a stream; unbounded in time.
     pub(super) async fn connect(&self, destination: &Destination) -> io::Result<Box<dyn Stream>> {
         match self {
@@ -52,6 +74,15 @@ impl Connector {
                 Ok(Box::new(stream))
             }
             Self::InProcess(factory) => factory(),
+            Self::Tls(tls, below) => {
+                let stream = Box::pin(below.connect(destination)).await?;
+                // The last attempt may have failed for what has been mended since.
+                let looking = Arc::clone(tls);
+                let look = move || looking.look_after_failure();
+                // A look that panicked leaves what was in force.
+                let _ = tokio::task::spawn_blocking(look).await;
+                Ok(Box::new(tls.connect(stream).await?))
+            }
         }
     }
 }

@@ -1,0 +1,45 @@
+//! What is read out of certificates beyond what rustls checks: whose they are, and how long they
+//! are good for. Pure.
+
+use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
+use x509_parser::extensions::GeneralName;
+use x509_parser::parse_x509_certificate;
+
+use crate::types::{Identity, NoIdentity};
+
+/// Whose certificate it is: its one DNS or URI name. Other kinds of names, such as addresses, say
+/// nothing.
+pub(super) fn identity(certificate: &CertificateDer<'_>) -> Result<Identity, NoIdentity> {
+    let Ok((_, certificate)) = parse_x509_certificate(certificate) else {
+        return Err(NoIdentity::Certificate);
+    };
+    let Ok(names) = certificate.subject_alternative_name() else {
+        return Err(NoIdentity::Certificate);
+    };
+    let names = names.map_or(&[][..], |names| &names.value.general_names);
+    let identities: Vec<_> = names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(Identity::dns(name)),
+            GeneralName::URI(uri) => Some(Identity::uri(uri)),
+            _ => None,
+        })
+        .collect();
+    match <[_; 1]>::try_from(identities) {
+        Ok([identity]) => identity,
+        Err(none) if none.is_empty() => Err(NoIdentity::None),
+        Err(several) => Err(NoIdentity::Several(several.len())),
+    }
+}
+
+/// From when and until when it is good; `None` for what cannot be read.
+pub(super) fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
+    let (_, certificate) = parse_x509_certificate(certificate).ok()?;
+    let validity = certificate.validity();
+    let time = |seconds| Timestamp::from_second(seconds).ok();
+    Some((
+        time(validity.not_before.timestamp())?,
+        time(validity.not_after.timestamp())?,
+    ))
+}

@@ -1,0 +1,271 @@
+//! One reading of all files of a `tls`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::{InconsistentKeys, RootCertStore};
+
+use super::certificate;
+use super::error::{Flaw, TlsError};
+use crate::limits::{EXPIRY_WARNING, TLS_FILE_BYTES};
+use crate::sys;
+
+/// A file that a key of `tls` names.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    pub(super) key: &'static str,
+    pub(super) path: PathBuf,
+}
+
+impl Named {
+    pub(super) fn new(key: &'static str, path: &Path) -> Self {
+        Self {
+            key,
+            path: path.to_owned(),
+        }
+    }
+
+    pub(super) fn error(&self, flaw: Flaw) -> TlsError {
+        TlsError {
+            key: self.key,
+            file: self.path.clone(),
+            flaw,
+        }
+    }
+
+    /// Its bytes. Those of a private key only if nobody else can have read or changed them.
+    fn read(&self) -> Result<Vec<u8>, Flaw> {
+        let (bytes, stat) =
+            sys::file::read_small_and_stat(&self.path, TLS_FILE_BYTES).map_err(Flaw::Read)?;
+        if self.key == KEY && stat.mode & 0o077 != 0 {
+            return Err(Flaw::Open(stat.mode));
+        }
+        Ok(bytes)
+    }
+}
+
+/// The key of `tls` whose file is a secret.
+pub(super) const KEY: &str = "key";
+
+/// What the files held when they were read.
+pub(super) struct Reading(Vec<(Named, Result<Vec<u8>, Flaw>)>);
+
+impl Reading {
+    /// Reads the files. Blocks.
+    pub(super) fn of(files: &[Named]) -> Self {
+        let read = |file: &Named| (file.clone(), file.read());
+        Self(files.iter().map(read).collect())
+    }
+
+    /// What tells it from another reading, bytes and errors alike.
+    pub(super) fn fingerprint(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        for (_, read) in &self.0 {
+            let (sort, hash) = match read {
+                Ok(bytes) => (b'=', blake3::hash(bytes)),
+                Err(flaw) => (b'!', blake3::hash(flaw.to_string().as_bytes())),
+            };
+            hasher.update(&[sort]).update(hash.as_bytes());
+        }
+        hasher.finalize()
+    }
+
+    /// Takes out the file that `key` names, if it names one.
+    pub(super) fn take(&mut self, key: &str) -> Result<Option<Content>, TlsError> {
+        let Some(at) = self.0.iter().position(|(file, _)| file.key == key) else {
+            return Ok(None);
+        };
+        match self.0.swap_remove(at) {
+            (file, Ok(bytes)) => Ok(Some(Content { file, bytes })),
+            (file, Err(flaw)) => Err(file.error(flaw)),
+        }
+    }
+
+    /// As [`take`](Self::take), for a file that `key` has to name.
+    pub(super) fn need(&mut self, key: &'static str) -> Result<Content, TlsError> {
+        let missing = || Named::new(key, Path::new("")).error(Flaw::Missing("file"));
+        self.take(key)?.ok_or_else(missing)
+    }
+}
+
+/// One file that could be read.
+pub(super) struct Content {
+    pub(super) file: Named,
+    bytes: Vec<u8>,
+}
+
+impl Content {
+    /// Its certificates, at least one.
+    pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        self.sections("certificate")
+    }
+
+    /// Its revocation lists, at least one.
+    pub(super) fn lists(&self) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+        self.sections("revocation list (X509 CRL)")
+    }
+
+    /// Its private key, the first of them.
+    pub(super) fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
+        self.sections("private key")
+            .map(|mut keys| keys.swap_remove(0))
+    }
+
+    /// Its certificates as those of CAs that are believed.
+    pub(super) fn roots(&self) -> Result<RootCertStore, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in self.certificates()? {
+            roots
+                .add(certificate)
+                .map_err(|error| self.unusable(error))?;
+        }
+        Ok(roots)
+    }
+
+    /// The file's error for what rustls says of it.
+    pub(super) fn unusable(&self, error: impl fmt::Display) -> TlsError {
+        self.file.error(Flaw::Unusable(error.to_string()))
+    }
+
+    fn sections<T: PemObject>(&self, what: &'static str) -> Result<Vec<T>, TlsError> {
+        let sections = T::pem_slice_iter(&self.bytes).collect::<Result<Vec<_>, _>>();
+        let sections = sections.map_err(|error| {
+            let words = error.to_string();
+            self.file.error(Flaw::Broken { what, words })
+        })?;
+        if sections.is_empty() {
+            return Err(self.file.error(Flaw::Missing(what)));
+        }
+        Ok(sections)
+    }
+}
+
+/// A chain with its private key.
+pub(super) struct Own {
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) private: PrivateKeyDer<'static>,
+    cert: Named,
+    key: Named,
+}
+
+impl Own {
+    /// The certificate and key that `cert` and `key` name.
+    pub(super) fn of(reading: &mut Reading) -> Result<Self, TlsError> {
+        let (cert, key) = (reading.need("cert")?, reading.need(KEY)?);
+        Ok(Self {
+            chain: cert.certificates()?,
+            private: key.private_key()?,
+            cert: cert.file,
+            key: key.file,
+        })
+    }
+
+    /// How long the certificate is good for.
+    pub(super) fn term(&self) -> Option<Term> {
+        // The chain holds as long as each of its links.
+        Term::of(&self.cert, &self.chain, |one, other| {
+            one.until <= other.until
+        })
+    }
+
+    /// Says at which of the two files an error of rustls lies.
+    pub(super) fn refused(cert: &Named, key: &Named, error: &rustls::Error) -> TlsError {
+        match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                key.error(Flaw::OtherKey)
+            }
+            rustls::Error::General(_) => key.error(Flaw::Unusable(error.to_string())),
+            _ => cert.error(Flaw::Unusable(error.to_string())),
+        }
+    }
+
+    /// The files, for [`refused`](Self::refused).
+    pub(super) fn files(&self) -> (Named, Named) {
+        (self.cert.clone(), self.key.clone())
+    }
+}
+
+/// From when and until when the certificates of a file are good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// The key of `tls` that names the file.
+    pub key: &'static str,
+    /// The file.
+    pub file: PathBuf,
+    /// When it begins.
+    pub from: Timestamp,
+    /// When it ends.
+    pub until: Timestamp,
+}
+
+impl Term {
+    /// That of the certificate which `prefers` prefers to all others.
+    fn of(
+        file: &Named,
+        certificates: &[CertificateDer<'_>],
+        prefers: impl Fn(&Self, &Self) -> bool,
+    ) -> Option<Self> {
+        let terms = certificates.iter().filter_map(|certificate| {
+            let (from, until) = certificate::validity(certificate)?;
+            Some(Self {
+                key: file.key,
+                file: file.path.clone(),
+                from,
+                until,
+            })
+        });
+        terms.reduce(|one, other| if prefers(&one, &other) { one } else { other })
+    }
+
+    /// That of a file of CAs: as long as one of them is good, it is of use.
+    pub(super) fn of_roots(content: &Content) -> Result<Option<Self>, TlsError> {
+        let certificates = content.certificates()?;
+        Ok(Self::of(&content.file, &certificates, |one, other| {
+            one.until >= other.until
+        }))
+    }
+
+    /// What is to be said of it now: that it has ended, has not begun or ends soon.
+    pub fn worry(&self, now: Timestamp) -> Option<String> {
+        let left = Duration::try_from(now.duration_until(self.until)).unwrap_or_default();
+        if now > self.until {
+            Some(format!("expired at {}", self.until))
+        } else if now < self.from {
+            Some(format!("is not valid before {}", self.from))
+        } else if left < EXPIRY_WARNING {
+            let days = left.as_secs() / (24 * 3600);
+            Some(format!("expires in {days} days, at {}", self.until))
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expiry_is_a_worry_thirty_days_ahead() {
+        let day = jiff::SignedDuration::from_hours(24);
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let said = |from: i32, until: i32| {
+            let term = Term {
+                key: "cert",
+                file: "/c".into(),
+                from: now + day * from,
+                until: now + day * until,
+            };
+            term.worry(now)
+        };
+        assert_eq!(said(-1, 31), None);
+        let soon = said(-1, 29).unwrap();
+        assert_eq!(soon, "expires in 29 days, at 2026-01-30T00:00:00Z");
+        assert!(said(-2, -1).unwrap().contains("expired"));
+        assert!(said(1, 300).unwrap().contains("not valid before"));
+    }
+}
