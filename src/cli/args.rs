@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use crate::index::EventKind;
 use crate::limits;
 use crate::sys::clock;
+use crate::tls::issue::MOST_DAYS;
 use crate::types::PrefixHash;
 
 /// Where the original's client looked for its configuration, and ours does.
@@ -59,8 +60,9 @@ pub(super) enum Command {
     Retire(Unbuilt),
     #[command(hide = true, disable_help_flag = true)]
     Doctor(Unbuilt),
-    #[command(hide = true, disable_help_flag = true)]
-    Tls(Unbuilt),
+    /// Make a private CA and certificates, for TLS between clients and servers
+    #[command(subcommand)]
+    Tls(TlsCommand),
     #[command(hide = true, disable_help_flag = true)]
     Completions(Unbuilt),
     #[command(hide = true, disable_help_flag = true)]
@@ -318,6 +320,44 @@ pub(super) struct VerifyArgs {
     /// Only files whose path, stable name or source matches this glob
     #[arg(value_name = "PATTERN")]
     pub(super) pattern: Option<String>,
+}
+
+/// `shaftlog tls`.
+#[derive(Debug, Subcommand)]
+pub(super) enum TlsCommand {
+    /// Make a private CA
+    Init(TlsInitArgs),
+    /// Make a certificate for a host, by that CA, for its server as for its client
+    Issue(TlsIssueArgs),
+}
+
+/// `shaftlog tls init`.
+#[derive(Debug, Args)]
+pub(super) struct TlsInitArgs {
+    #[command(flatten)]
+    pub(super) place: TlsPlace,
+}
+
+/// `shaftlog tls issue`.
+#[derive(Debug, Args)]
+pub(super) struct TlsIssueArgs {
+    /// The host's DNS name, or for a server that is reached by one, its IP address
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// For how many days the certificate is good
+    #[arg(long, value_name = "N", default_value_t = 730,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_DAYS)))]
+    pub(super) days: u32,
+    #[command(flatten)]
+    pub(super) place: TlsPlace,
+}
+
+/// Where certificates lie.
+#[derive(Debug, Args)]
+pub(super) struct TlsPlace {
+    /// The directory of the CA, its certificates and their keys
+    #[arg(long, value_name = "DIR", default_value = "/etc/shaftlog-tls")]
+    pub(super) dir: PathBuf,
 }
 
 /// Arguments of what this version does not have.

@@ -18,13 +18,14 @@ mod progress;
 mod server;
 mod sync;
 mod table;
+mod tls;
 mod verify;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Command, DbCommand, Line};
+use args::{Command, DbCommand, Line, TlsCommand};
 use exit::{Exit, Failure};
 
 /// Parses the arguments and runs the subcommand they name.
@@ -67,7 +68,8 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Quarantine(_) => Err(unavailable("quarantine")),
         Command::Retire(_) => Err(unavailable("retire")),
         Command::Doctor(_) => Err(unavailable("doctor")),
-        Command::Tls(_) => Err(unavailable("tls")),
+        Command::Tls(TlsCommand::Init(args)) => tls::init(&args),
+        Command::Tls(TlsCommand::Issue(args)) => tls::issue(&args),
         Command::Completions(_) => Err(unavailable("completions")),
         Command::Man(_) => Err(unavailable("man")),
     }
