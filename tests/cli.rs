@@ -29,7 +29,6 @@ fn what_is_not_built_is_refused_with_a_clear_line() {
         "doctor",
         "quarantine /a --from 5",
         "retire '*' --older-than 5d",
-        "tls init",
         "completions bash",
         "man /tmp",
         "sync -f x -b y",

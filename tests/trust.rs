@@ -1,0 +1,22 @@
+//! Trust: who may come in, by which certificate, and what is theirs. The real programs, with good
+//! and bad certificates between them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    unreachable_pub,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+mod trust {
+    pub mod authority;
+    pub mod certificates;
+    pub mod commands;
+    pub mod handshakes;
+    pub mod identities;
+    pub mod renewal;
+    pub mod speaker;
+}
