@@ -110,11 +110,51 @@ fn a_bad_configuration_is_told_with_file_line_and_key() {
         ),
         ("datadir: /x\nbind_address: *\n", ":2: "),
         ("datadir: /x\ndatadir: /x\n", ":2: the key `datadir`"),
+        ("\u{feff}datadir: /x\n", ":1: the file begins with a byte"),
+        ("datadir: /x\nx:\n\t- a\n", ":3: "),
+        ("datadir: /x\nlogfile: no\n", ":2: logfile: "),
+        ("datadir: /x\nlisten_port: 0o17\n", ":2: listen_port: "),
+        ("datadir: /x\nlisten_port: 010655\n", ":2: listen_port: "),
+        (&nested(3000), ":2: recursion limit"),
+        (&aliases(), ":1: "),
+        (&client("*.log", "http://h/"), ":4: "),
+        (&client("/**", "http://h/"), ":4: scan_paths[0].pattern: "),
+        (&client("/x/*", "http://h/"), ":4: scan_paths[0].pattern: "),
+        (
+            &client("/y/*", "http://u:p@h/"),
+            ":6: destinations[0].url: ",
+        ),
+        (
+            &client("/y/*", "http://h/\n- url: http://h/"),
+            ":7: destinations[1].url: ",
+        ),
     ] {
         home.configure(text);
         let words = format!("{}{told}", file.display());
         assert_refused(&home.check(), &[&words]);
     }
+}
+
+/// A client's configuration, each of its values on a line of its own.
+fn client(pattern: &str, url: &str) -> String {
+    format!(
+        "datadir: /x\nscan_paths:\n- name: a\n  pattern: {pattern}\ndestinations:\n- url: {url}\n"
+    )
+}
+
+fn nested(levels: usize) -> String {
+    format!("datadir: /x\nscan_paths: {}\n", "[".repeat(levels))
+}
+
+/// Some kilobytes that stand for a billion values.
+fn aliases() -> String {
+    let line = |(name, before): (char, char)| {
+        let nine = vec![format!("*{before}"); 9].join(",");
+        format!("{name}: &{name} [{nine}]\n")
+    };
+    let lines = ('b'..'j').zip('a'..).map(line);
+    let first = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
+    first + &lines.collect::<String>()
 }
 
 #[test]
