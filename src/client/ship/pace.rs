@@ -30,12 +30,22 @@ pub(super) fn piece_after(piece: u64, bytes: u64, time: Duration) -> u64 {
 /// A pause after so many failures: none after the first, then drawn from 0 to a bound that doubles
 /// ("full jitter": clients that failed together do not come back together).
 pub(super) fn backoff(failures: u32) -> Duration {
+    drawn(failures, BACKOFF_MAX)
+}
+
+/// [`backoff`] where the failures began so long ago: no pause is longer than that. A few short pauses
+/// drawn in a row would else make a minute of a restart that takes seconds.
+pub(super) fn backoff_since(failures: u32, began: Duration) -> Duration {
+    drawn(failures, began.clamp(BACKOFF_START, BACKOFF_MAX))
+}
+
+fn drawn(failures: u32, most: Duration) -> Duration {
     let Some(doublings) = failures.checked_sub(1) else {
         return Duration::ZERO;
     };
     let bound = BACKOFF_START
         .saturating_mul(1 << doublings.min(16))
-        .min(BACKOFF_MAX);
+        .min(most);
     // Without randomness the whole bound does.
     let random = host::random_bytes::<4>().map_or(u32::MAX, u32::from_be_bytes);
     bound.mul_f64(f64::from(random) / f64::from(u32::MAX))
@@ -69,6 +79,10 @@ mod tests {
         for failures in 1..200 {
             let bound = BACKOFF_START.saturating_mul(1 << (failures - 1).min(16));
             assert!(backoff(failures) <= bound.min(BACKOFF_MAX), "{failures}");
+            let began = Duration::from_secs(3);
+            assert!(backoff_since(failures, began) <= bound.min(began));
+            assert!(backoff_since(failures, Duration::ZERO) <= BACKOFF_START);
+            assert!(backoff_since(failures, BACKOFF_MAX * 2) <= BACKOFF_MAX);
         }
     }
 }

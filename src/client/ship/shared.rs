@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::cursor::Cursor;
 use super::expected::Expected;
-use super::pace::{backoff, piece_after, piece_after_cut};
+use super::pace::{backoff, backoff_since, piece_after, piece_after_cut};
 use super::piece::Ending;
 use super::schedule::{Ended, Job, Schedule};
 use super::session::{Met, Refused, Session};
@@ -81,6 +81,8 @@ pub(super) struct State {
     gate: Gate,
     /// Failures in a row without progress.
     failures: u32,
+    /// When the first of them was.
+    failing_since: Instant,
     /// Files that an unverified destination was asked about in this run.
     asked: HashSet<FileId>,
     cursors: HashMap<FileId, (u64, Cursor)>,
@@ -140,6 +142,7 @@ impl Shared {
                 announced: false,
                 gate: Gate::Shut(clock::monotonic()),
                 failures: 0,
+                failing_since: clock::monotonic(),
                 asked: HashSet::new(),
                 cursors: HashMap::new(),
                 cursors_by_use: BTreeMap::new(),
@@ -435,10 +438,15 @@ impl Shared {
     pub(super) fn shut_gate(&self, meeting: bool, why: &str, retry_after: Option<Duration>) {
         let mut state = self.state();
         if meeting || state.gate == Gate::Open {
-            let pause = backoff(state.failures);
+            let now = clock::monotonic();
+            if state.failures == 0 {
+                state.failing_since = now;
+            }
+            let lasted = now.duration_since(state.failing_since);
+            let pause = backoff_since(state.failures, lasted);
             state.failures = state.failures.saturating_add(1);
             let pause = retry_after.map_or(pause, |after| after + pause);
-            state.gate = Gate::Shut(clock::monotonic() + pause);
+            state.gate = Gate::Shut(now + pause);
             tracing::debug!("{}: {why}; tried again in {pause:?}", self.url);
         }
         state.last_failure = Some(why.to_owned());
