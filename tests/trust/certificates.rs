@@ -228,6 +228,24 @@ fn servers_that_are_not_believed_get_nothing() {
 }
 
 #[test]
+fn a_client_without_a_certificate_is_told_that_it_needs_one() {
+    let guarded = Guarded::start("");
+    let home = guarded.home.path();
+    let logs = home.join("logs");
+    std::fs::create_dir(&logs).unwrap();
+    std::fs::write(logs.join("log"), "line\n").unwrap();
+    let url = format!("https://localhost:{}/x/", guarded.server.port);
+    let tls = format!("  tls: {{ca: {}}}\n", yaml(&home.join("client_ca.pem")));
+    let config = deliver(&[("logs", &logs.join("*"))], &[&url]) + &tls;
+    let client = Client::configure(&home.join("client"), &config);
+    let output = client.sync(&["--patience", "1s"]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    let words = "received fatal alert: CertificateRequired";
+    assert!(said(&output).contains(words), "{}", said(&output));
+    assert!(common::tree(&guarded.server.datadir).is_empty());
+}
+
+#[test]
 fn files_that_cannot_be_used_stop_a_start_with_line_and_hint() {
     let home = TempDir::new().unwrap();
     let path = |name: &str| home.path().join(name);

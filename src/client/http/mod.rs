@@ -43,7 +43,7 @@ pub enum LineError {
     #[error("the connection was closed")]
     Closed,
     /// The connection ended, or what came is no HTTP.
-    #[error("the connection broke: {0}")]
+    #[error("the connection broke: {}", with_cause(.0))]
     Broken(#[from] hyper::Error),
     /// The connection ended, and the request with it.
     #[error("the connection ended")]
@@ -54,6 +54,15 @@ pub enum LineError {
     /// A request that HTTP cannot carry.
     #[error("not a request: {0}")]
     Request(#[from] hyper::http::Error),
+}
+
+/// hyper's words, which do not tell what lies behind them: such as that the server takes no client
+/// without a certificate, which in TLS 1.3 only shows here.
+fn with_cause(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }
 
 /// A connection. Dropping it closes it, in the middle of a request too.
