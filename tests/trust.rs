@@ -19,4 +19,5 @@ mod trust {
     pub mod identities;
     pub mod renewal;
     pub mod speaker;
+    pub mod tools;
 }
