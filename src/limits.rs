@@ -150,8 +150,15 @@ pub const GLOB_ALTERNATIVES_IN_ALL: usize = 10_000;
 /// Memory that one compiled regular expression may take; the ones people write take kilobytes.
 pub const REGEX_BYTES: usize = 1024 * 1024;
 
-/// Connections that a server has open at once; more wait in the kernel's queue.
+/// Connections that a server has open at once (`limits: connections`), as far as half of its
+/// descriptors go; more wait in the kernel's queue.
 pub const SERVER_CONNECTIONS: usize = 16_384;
+/// Of these, one in so many is kept from any single peer, unless `limits: connections_per_peer`
+/// says otherwise: whoever opens as many as it can shuts nobody else out.
+pub const PEER_RESERVE: usize = 8;
+/// Requests about files that a server works on at once (`limits: requests`): far more than disks
+/// do at once, and each takes some KiB beside its share of [`BODY_BUDGET`].
+pub const SERVER_REQUESTS: usize = 8_192;
 /// Bytes that a connection reads at once, and holds while its body waits: hyper's own 400 KiB are
 /// 400 MiB with 1,000 clients.
 pub const CONNECTION_BUFFER: usize = 128 * 1024;

@@ -17,6 +17,7 @@ mod trust {
     pub mod commands;
     pub mod handshakes;
     pub mod identities;
+    pub mod limits;
     pub mod renewal;
     pub mod speaker;
     pub mod tools;

@@ -98,6 +98,15 @@ pub(super) const SERVER: &[Key] = &[
     optional("tls"),
     optional("authorize"),
     optional("allow"),
+    optional("limits"),
+];
+
+/// `limits` of a server.
+pub(super) const LIMITS: &[Key] = &[
+    optional("connections"),
+    optional("connections_per_peer"),
+    optional("requests"),
+    optional("file_size"),
 ];
 
 /// `tls` of a server.

@@ -24,7 +24,7 @@ use regex::bytes::{Regex, RegexBuilder};
 pub use client::{ClientSettings, Environment, PatternSettings};
 pub use destination::{BadTemplate, BadUrl, Destination};
 pub use error::{ConfigError, Fault};
-pub use server::{ServerSettings, Unconditional};
+pub use server::{Limits, ServerSettings, Unconditional};
 
 use crate::limits::{CONFIG_BYTES, REGEX_BYTES};
 use crate::sys;

@@ -13,6 +13,7 @@ use super::keys;
 use super::tls::{self, ClientAuth, ServerTls};
 use super::yaml::Node;
 use crate::limits;
+use crate::types::Offset;
 
 /// Settings of a server.
 #[derive(Debug, Clone)]
@@ -42,6 +43,22 @@ pub struct ServerSettings {
     pub authorize: Vec<Rule>,
     /// From where clients without certificates may come; `None` lets them come from anywhere.
     pub allow: Option<Vec<Network>>,
+    /// How much clients may ask of it.
+    pub limits: Limits,
+}
+
+/// How much clients may ask of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once, as far as half of the descriptors go.
+    pub connections: usize,
+    /// Connections of one address (for IPv6, of one /64 network); `None` keeps a share of all for
+    /// the others.
+    pub connections_per_peer: Option<usize>,
+    /// Requests about files at once.
+    pub requests: usize,
+    /// Longest file.
+    pub file_size: Offset,
 }
 
 /// Whether an append without a condition may follow conditional ones on the same path.
@@ -66,6 +83,7 @@ pub(super) fn read(text: &str, node: &Node) -> Result<ServerSettings, Problem> {
         tls,
         authorize,
         allow,
+        limits: limits(&fields)?,
         datadir: fields.path("datadir")?.unwrap_or_default(),
         validate_regex: validate_regex(&fields)?,
         logfile: fields.path("logfile")?,
@@ -86,6 +104,31 @@ pub(super) fn read(text: &str, node: &Node) -> Result<ServerSettings, Problem> {
             .choice("unconditional", &choices)?
             .unwrap_or(Unconditional::Refuse),
     })
+}
+
+fn limits(fields: &Fields<'_>) -> Result<Limits, Problem> {
+    let mut limits = Limits {
+        connections: limits::SERVER_CONNECTIONS,
+        connections_per_peer: None,
+        requests: limits::SERVER_REQUESTS,
+        file_size: Offset::MAX,
+    };
+    let Some(fields) = fields.mapping("limits", keys::LIMITS, "a server's `limits`")? else {
+        return Ok(limits);
+    };
+    let count = |key| {
+        let count = fields.integer(key, 1, 1_000_000)?;
+        Ok::<_, Problem>(count.and_then(|count| usize::try_from(count).ok()))
+    };
+    limits.connections = count("connections")?.unwrap_or(limits.connections);
+    limits.connections_per_peer = count("connections_per_peer")?;
+    limits.requests = count("requests")?.unwrap_or(limits.requests);
+    if let Some(bytes) = fields.size("file_size")? {
+        let size = Offset::new(bytes).filter(|size| *size > Offset::ZERO);
+        let problem = || fields.problem("file_size", "expected a size that a file can have");
+        limits.file_size = size.ok_or_else(problem)?;
+    }
+    Ok(limits)
 }
 
 /// Reads `authorize` and `allow`; refuses what would let nobody in, and what would be of no use.

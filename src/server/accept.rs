@@ -2,6 +2,7 @@
 //! seam: nothing behind it knows what carries the bytes.
 
 use std::future::poll_fn;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,9 +24,10 @@ use super::core::Core;
 use super::handler::{Caller, Handler};
 use super::handshake::Handshakes;
 use super::pace::{Pace, Paced};
+use super::peers::Peers;
+use crate::config::Limits;
 use crate::limits::{
-    ACCEPT_PAUSE, CONNECTION_BUFFER, DRAIN_BYTES, HEAD_BYTES, LINGER, SERVER_CONNECTIONS,
-    SHUTDOWN_TIME,
+    ACCEPT_PAUSE, CONNECTION_BUFFER, DRAIN_BYTES, HEAD_BYTES, LINGER, PEER_RESERVE, SHUTDOWN_TIME,
 };
 use crate::sys::host;
 
@@ -42,10 +44,14 @@ pub(super) struct Serving {
 }
 
 /// Accepts connections until the server ends, and gives those that are open then time to finish.
-pub(super) async fn listen(serving: Serving, listener: TcpListener) {
+pub(super) async fn listen(serving: Serving, listener: TcpListener, limits: Limits) {
     let mut connections = JoinSet::new();
     // Whoever only connects must leave descriptors for the files of the others.
-    let most = SERVER_CONNECTIONS.min(host::descriptors() / 2);
+    let most = limits.connections.min(host::descriptors() / 2).max(1);
+    let of_one = limits
+        .connections_per_peer
+        .unwrap_or(most - most / PEER_RESERVE);
+    let peers = Peers::new(of_one);
     let room = Arc::new(Semaphore::new(most));
     let mut ending = serving.ending.clone();
     let mut complained = false;
@@ -62,10 +68,14 @@ pub(super) async fn listen(serving: Serving, listener: TcpListener) {
                 if std::mem::take(&mut complained) {
                     info!("accepting connections again");
                 }
+                let Some(place) = peers.enter(peer.ip()) else {
+                    refuse(&serving, stream, peer);
+                    continue;
+                };
                 let connection = serve_tcp(serving.clone(), stream, peer);
                 connections.spawn(async move {
                     connection.await;
-                    drop(permit);
+                    drop((permit, place));
                 });
             }
             Err(failure) => {
@@ -95,6 +105,18 @@ async fn accept(
     let permit = permit.map_err(std::io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     Ok((stream, peer, permit))
+}
+
+/// Sends a peer away that has as many connections as it may. No time is spent on it: what does not
+/// fit into the socket's buffer is not said.
+fn refuse(serving: &Serving, stream: TcpStream, peer: SocketAddr) {
+    debug!("{}: has too many connections", peer.ip());
+    if serving.tls.is_none()
+        && let Ok(mut stream) = stream.into_std()
+    {
+        // It may be gone.
+        let _ = stream.write(TOO_MANY);
+    }
 }
 
 async fn serve_tcp(mut serving: Serving, stream: TcpStream, peer: SocketAddr) {
@@ -170,6 +192,10 @@ where
     finish(stream, caller.left_body.load(Ordering::Relaxed)).await;
     core.traffic.connections.fetch_sub(1, Ordering::Relaxed);
 }
+
+/// The answer to one connection more than a peer may have.
+const TOO_MANY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 10\r\n\
+    connection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// The answer to a head that did not come to its end in time.
 const LATE: &[u8] =

@@ -17,7 +17,7 @@ use super::files::Files;
 use crate::index::server::ServerIndex;
 use crate::limits::{BODY_BUDGET, BODY_SEATS, LONG_HASHES, TOLD_PATHS};
 use crate::sys::dir::Dir;
-use crate::types::WirePath;
+use crate::types::{Offset, WirePath};
 use crate::wire::Stamp;
 
 /// What the operator decided.
@@ -31,6 +31,10 @@ pub struct Rules {
     pub allow_unconditional: bool,
     /// Who may do what.
     pub access: Access,
+    /// Requests about files at once.
+    pub requests: usize,
+    /// Longest file.
+    pub file_size: Offset,
 }
 
 /// What all requests of one server share.
@@ -43,6 +47,8 @@ pub(crate) struct Core {
     pub(crate) told: Told,
     /// Bytes received and not yet written.
     pub(crate) budget: Arc<Semaphore>,
+    /// Requests about files that may be worked on.
+    pub(crate) requests: Semaphore,
     /// Threads that may wait for the next bytes of a body.
     pub(crate) seats: Semaphore,
     /// Threads that may read long stretches of files to hash them.
@@ -62,6 +68,7 @@ impl Core {
         open_files: usize,
     ) -> Self {
         Self {
+            requests: Semaphore::new(rules.requests.min(Semaphore::MAX_PERMITS)),
             rules,
             dir,
             index,

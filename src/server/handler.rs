@@ -71,9 +71,12 @@ impl Caller {
         let awaits_continue = request::awaits_continue(&parts.headers);
         let answer = match self.asked(&parts) {
             Err(refusal) => Answer::refusal(refusal.problem, refusal.detail).status(refusal.status),
-            Ok(Asked::Heartbeat(seen)) => self.heartbeat(seen),
-            Ok(Asked::Head(path, length)) => self.head(&path, length).await,
-            Ok(Asked::Put(path, put)) => self.put(path, put, &mut body, awaits_continue).await,
+            Ok(asked) => match self.core.requests.try_acquire() {
+                Ok(_working) => self.work(asked, &mut body, awaits_continue).await,
+                // It costs nothing, and tells that the server lives.
+                Err(_) if asked.path().is_none() => self.work(asked, &mut body, false).await,
+                Err(_) => Answer::refusal(Problem::Busy, "too many requests are being served"),
+            },
         };
         let answer = if self.finish_body(&mut body, awaits_continue).await {
             answer
@@ -88,6 +91,14 @@ impl Caller {
             debug!("{}: {} {}: {problem}", self.peer, parts.method, parts.uri);
         }
         answer.into_response(&self.core.stamp(), is_head)
+    }
+
+    async fn work(&self, asked: Asked, body: &mut Incoming, awaits_continue: bool) -> Answer {
+        match asked {
+            Asked::Heartbeat(seen) => self.heartbeat(seen),
+            Asked::Head(path, length) => self.head(&path, length).await,
+            Asked::Put(path, put) => self.put(path, put, body, awaits_continue).await,
+        }
     }
 
     /// What is asked for, if it is well-formed and the peer may ask for it.

@@ -28,6 +28,7 @@ mod handler;
 mod handshake;
 mod pace;
 mod pass;
+mod peers;
 mod quarantine;
 pub mod rebuild;
 mod recover;
@@ -61,10 +62,11 @@ use self::ways::Ways;
 use crate::config::tls::ClientAuth;
 use crate::config::{ServerSettings, Unconditional};
 use crate::index::server::ServerIndex;
-use crate::limits::{IDLE_TIMEOUT, OPEN_FILES};
+use crate::limits::{IDLE_TIMEOUT, OPEN_FILES, SERVER_REQUESTS};
 use crate::sys::dir::Dir;
 use crate::sys::host;
 use crate::tls::{Acceptor, Follow, TlsError, follow};
+use crate::types::Offset;
 
 /// Why a server cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +94,8 @@ impl From<&ServerSettings> for Rules {
             min_free: settings.min_free,
             allow_unconditional: settings.unconditional == Unconditional::Allow,
             access: Access::from(settings),
+            requests: settings.limits.requests,
+            file_size: settings.limits.file_size,
         }
     }
 }
@@ -125,7 +129,7 @@ pub async fn run(
     let certificates = acceptor
         .into_iter()
         .map(|acceptor| acceptor as Arc<dyn Follow>);
-    let listening = tokio::spawn(accept::listen(serving, listener));
+    let listening = tokio::spawn(accept::listen(serving, listener, settings.limits));
     tokio::select! {
         () = shutdown => {}
         () = status::report(Arc::clone(&server.core), settings.status_interval) => {}
@@ -213,6 +217,8 @@ impl Server {
             min_free: 0,
             allow_unconditional: false,
             access: Access::default(),
+            requests: SERVER_REQUESTS,
+            file_size: Offset::MAX,
         };
         Self::start(index, datadir, rules, IDLE_TIMEOUT)
     }

@@ -81,7 +81,7 @@ pub(super) fn parse(parts: &Parts, rules: &Rules) -> Result<Asked, Refusal> {
         }
         Method::PUT => {
             common(parts)?;
-            let put = put(&parts.headers)?;
+            let put = put(&parts.headers, rules.file_size)?;
             if parts.uri.query().is_some() {
                 return Err(Refusal::malformed(
                     Problem::Path,
@@ -142,7 +142,7 @@ fn head(parts: &Parts, rules: &Rules) -> Result<Asked, Refusal> {
 }
 
 /// Ranges, conditions, lengths and codings of a PUT, in the order in which row 1 names them.
-fn put(headers: &HeaderMap) -> Result<Put, Refusal> {
+fn put(headers: &HeaderMap, most: Offset) -> Result<Put, Refusal> {
     let range = content_range(headers)?;
     let condition = condition(headers)?;
     let digest = single(
@@ -153,6 +153,12 @@ fn put(headers: &HeaderMap) -> Result<Put, Refusal> {
     .and_then(|text| text.map(str::parse::<ReprDigest>).transpose())
     .map_err(|bad| malformed(Problem::Digest, &bad))?;
     let length = content_length(headers)?;
+    if let ContentRange::Bytes { range, .. } = range
+        && range.end() > most
+    {
+        let words = format!("files may have {most} bytes here");
+        return Err(Refusal::usual(Problem::TooLarge, words));
+    }
     if headers
         .get_all(header::CONTENT_ENCODING)
         .iter()
@@ -268,6 +274,8 @@ mod tests {
             min_free: 0,
             allow_unconditional: false,
             access: Access::default(),
+            requests: 1,
+            file_size: Offset::new(1 << 40).unwrap(),
         }
     }
 

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::config::access::{self, Network};
 use crate::config::tls::{self, ClientAuth};
-use crate::config::{ClientSettings, PatternSettings, ServerSettings, Unconditional};
+use crate::config::{self, ClientSettings, PatternSettings, ServerSettings, Unconditional};
+use crate::types::Offset;
 
 /// A client's settings as YAML.
 pub(super) fn client(settings: &ClientSettings) -> Result<String, serde_yaml::Error> {
@@ -56,6 +57,7 @@ pub(super) fn server(settings: &ServerSettings) -> Result<String, serde_yaml::Er
             .allow
             .as_ref()
             .map(|allow| allow.iter().map(Network::to_string).collect()),
+        limits: Limits::of(settings.limits),
     };
     Ok(format!(
         "# A server's settings in force.\n{}",
@@ -156,6 +158,28 @@ struct Server<'a> {
     authorize: Vec<Rule<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     allow: Option<Vec<String>>,
+    limits: Limits,
+}
+
+#[derive(Serialize)]
+struct Limits {
+    connections: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connections_per_peer: Option<usize>,
+    requests: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_size: Option<String>,
+}
+
+impl Limits {
+    fn of(limits: config::Limits) -> Self {
+        Self {
+            connections: limits.connections,
+            connections_per_peer: limits.connections_per_peer,
+            requests: limits.requests,
+            file_size: (limits.file_size < Offset::MAX).then(|| size(limits.file_size.bytes())),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -278,6 +302,7 @@ unconditional: allow
 tls: {cert: /c, key: /k, client_ca: /ca, client_auth: optional, crl: /crl}
 authorize: [{identity: '*.[a-c]', paths: ['/{identity}/%20', '/']}, {identity: x, paths: /x}]
 allow: [192.0.2.7, '2001:db8::/32']
+limits: {connections: 100, connections_per_peer: 10, requests: 7, file_size: 1.5GiB}
 ";
         let read = |text: &str| parse_server(Path::new(FILE), text.as_bytes());
         let settings = read(text).unwrap();

@@ -148,9 +148,46 @@ fn what_a_server_says_of_trust() {
     }
 }
 
+#[test]
+fn what_a_server_says_of_limits() {
+    let limits = server(&format!(
+        "{SERVER}limits: {{file_size: 1GiB, requests: 7}}\n"
+    ))
+    .limits;
+    assert_eq!((limits.file_size.bytes(), limits.requests), (1 << 30, 7));
+    assert_eq!(limits.connections, crate::limits::SERVER_CONNECTIONS);
+    for (line, key, problem, hint) in [
+        ("{requests: 0}", "limits.requests", "from 1 to", ""),
+        (
+            "{connections: 1e3}",
+            "limits.connections",
+            "whole number",
+            "",
+        ),
+        ("{file_size: 0}", "limits.file_size", "a file can have", ""),
+        (
+            "{file_size: 8388608TiB}",
+            "limits.file_size",
+            "a file can have",
+            "",
+        ),
+        (
+            "{conections: 1}",
+            "limits.conections",
+            "unknown key",
+            "`connections`",
+        ),
+    ] {
+        check(
+            &format!("{SERVER}limits: {line}\n"),
+            (2, key, problem, hint),
+        );
+    }
+}
+
 /// An example with its lines about certificates and identities no comments any more.
 fn uncommented(text: &str) -> String {
-    let line = "(?m)^#(tls:|authorize:|- identity: .*|- url: .*|(?:  |    )[a-z_]+:.*)$";
+    let line = "(?m)^#(tls:|authorize:|limits:|- identity: .*|- url: .*|(?:  |    )[a-z_]+:.*)$";
     let line = regex::Regex::new(line).unwrap();
     line.replace_all(text, "$1").into_owned()
 }
@@ -161,6 +198,7 @@ fn what_our_examples_comment_out_is_right_too() {
     let settings = server(&uncommented(text));
     assert!(settings.tls.unwrap().clients.ca().is_some());
     assert_eq!(settings.authorize.len(), 1);
+    assert_eq!(settings.limits.connections_per_peer, Some(64));
 
     let text = include_str!("../../../packaging/shaftlog-client-config.yaml");
     // The commented destination stands before the key that it belongs to.
