@@ -18,6 +18,7 @@ mod trust {
     pub mod handshakes;
     pub mod identities;
     pub mod limits;
+    pub mod privileges;
     pub mod renewal;
     pub mod speaker;
     pub mod tools;
