@@ -11,8 +11,8 @@ pub const IO_CHUNK: usize = 256 * 1024;
 pub const PIECE_MIN: u64 = 16 * 1024;
 /// First piece of a connection, before its speed is known.
 pub const PIECE_START: u64 = 4 * 1024 * 1024;
-/// Largest piece: what a cut can cost, and what a server syncs at once.
-pub const PIECE_MAX: u64 = 256 * 1024 * 1024;
+/// Largest piece: what a cut can cost, and what a server syncs at once while it receives the next.
+pub const PIECE_MAX: u64 = 64 * 1024 * 1024;
 /// A piece is at most what the line carried in this time.
 pub const PIECE_TIME: Duration = Duration::from_secs(2);
 
@@ -61,8 +61,9 @@ pub const OPEN_FILES: usize = 256;
 /// Page cache of either database; redb's own default is 1 GiB.
 pub const INDEX_CACHE: usize = 8 * 1024 * 1024;
 
-/// Persistent connections to each destination (`connections`).
-pub const CONNECTIONS: usize = 4;
+/// Persistent connections to each destination (`connections`): the more small files are under way,
+/// the more of them share a commit at the server.
+pub const CONNECTIONS: usize = 8;
 /// Streams to a server in the same process: they cost nothing, and the more files are under way,
 /// the more share one commit.
 pub const EMBEDDED_CONNECTIONS: usize = 16;
@@ -179,8 +180,8 @@ pub const BODY_SEATS: usize = 64;
 pub const LONG_HASHES: usize = 32;
 /// What is hashed without being counted as long: well under a second of reading.
 pub const SHORT_HASH_BYTES: u64 = 16 * 1024 * 1024;
-/// Bytes after which write-back is started, so that the sync at the end finds little to do.
-pub const WRITEBACK: u64 = 8 * 1024 * 1024;
+/// Bytes of a body after which the room on the disk is looked at again.
+pub const ROOM_CHECK: u64 = 8 * 1024 * 1024;
 /// A tail up to this long is hashed at once when its hash is asked for by nobody in particular.
 pub const TAIL_HASH_BYTES: u64 = 16 * 1024 * 1024;
 /// How often history is thinned: its narrowest rule speaks of hours.

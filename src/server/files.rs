@@ -536,4 +536,30 @@ mod tests {
         state.keep_ahead(hasher_at(0));
         assert!(state.ahead.is_empty(), "nor at L anything new");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_one_that_continues_a_body_waits_and_no_other_does() {
+        let files = Arc::new(Files::new(4));
+        let first = files.claim(&path("/a"), receiving(0, 5)).await.unwrap();
+        let continuing = |start, end| {
+            let files = Arc::clone(&files);
+            tokio::spawn(async move { files.claim(&path("/a"), receiving(start, end)).await })
+        };
+        let second = continuing(5, 9);
+        tokio::task::yield_now().await;
+        for other in [continuing(5, 9), continuing(4, 9), continuing(6, 9)] {
+            assert_eq!(other.await.unwrap().unwrap_err(), Occupied::Receiving(None));
+        }
+        drop(first);
+        let second = second.await.unwrap().unwrap();
+
+        let third = continuing(9, 12).await.unwrap();
+        assert_eq!(
+            third.unwrap_err(),
+            Occupied::Receiving(None),
+            "after a second"
+        );
+        drop(second);
+        continuing(12, 13).await.unwrap().unwrap();
+    }
 }

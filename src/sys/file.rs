@@ -1,7 +1,6 @@
 //! Open files: what they are, reading, writing, and making bytes durable.
 
 use std::io::{self, Write as _};
-use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -10,7 +9,7 @@ use rustix::fs::{
     fstatvfs, fsync, ftruncate, makedev, open, statx,
 };
 
-use crate::types::{ByteRange, Inode, Offset};
+use crate::types::{Inode, Offset};
 
 /// An open file, for the functions here.
 pub use std::fs::File;
@@ -235,18 +234,6 @@ pub fn cut(file: &File, size: Offset) -> io::Result<()> {
         return Err(io::Error::other("the file became shorter meanwhile"));
     }
     Ok(ftruncate(file, size.bytes())?)
-}
-
-/// Starts writing a dirty range back without waiting, so that the sync at the end finds little
-/// left to do. (`POSIX_FADV_DONTNEED` begins write-back of dirty pages and drops only clean ones.)
-pub fn start_writeback(file: &File, range: ByteRange) -> io::Result<()> {
-    let length = NonZeroU64::new(range.len());
-    Ok(fadvise(
-        file,
-        range.start().bytes(),
-        length,
-        Advice::DontNeed,
-    )?)
 }
 
 /// Drops the file's clean pages, so that the next read sees the disk.

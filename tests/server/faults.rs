@@ -28,8 +28,10 @@ fn rule_1_death_at_every_system_call_loses_no_acknowledged_byte() {
         "statx",
         "write",
     ] {
-        let hits = each_time(call, "signal=KILL", Delivery::has_died);
-        println!("{call}: died at {hits} invocations");
+        for &pipelined in pipelining(call) {
+            let hits = each_time(call, "signal=KILL", pipelined, Delivery::has_died);
+            println!("{call}: died at {hits} invocations, pipelined: {pipelined}");
+        }
     }
 }
 
@@ -49,11 +51,21 @@ fn rule_1_errors_at_every_system_call_lose_no_acknowledged_byte() {
         ("statx", "EIO"),
         ("pread64", "EIO"),
     ] {
-        let hits = each_time(call, &format!("error={error}"), |delivery| {
-            let trace = fs::read_to_string(&delivery.trace).unwrap_or_default();
-            trace.contains("(INJECTED)")
-        });
-        println!("{call}: {error} at {hits} invocations");
+        for &pipelined in pipelining(call) {
+            let hits = each_time(call, &format!("error={error}"), pipelined, |delivery| {
+                let trace = fs::read_to_string(&delivery.trace).unwrap_or_default();
+                trace.contains("(INJECTED)")
+            });
+            println!("{call}: {error} at {hits} invocations, pipelined: {pipelined}");
+        }
+    }
+}
+
+/// With pipelining or without: it matters to what lies between a body's end and its commit.
+fn pipelining(call: &str) -> &'static [bool] {
+    match call {
+        "fdatasync" | "write" | "statx" => &[false, true],
+        _ => &[false],
     }
 }
 
@@ -117,10 +129,18 @@ fn a_disk_that_fills_up_in_mid_body_loses_nothing_and_goes_on_when_there_is_room
 
 /// Lets one invocation of `call` fail after the other, the first, the second and so on, until
 /// none was hit; how many were.
-fn each_time(call: &str, fault: &str, was_hit: impl Fn(&mut Delivery) -> bool) -> usize {
+fn each_time(
+    call: &str,
+    fault: &str,
+    pipelined: bool,
+    was_hit: impl Fn(&mut Delivery) -> bool,
+) -> usize {
     let mut hits = 0;
     for invocation in 1..150 {
         let mut delivery = Delivery::new();
+        if pipelined {
+            delivery.pipeline();
+        }
         let inject = format!("inject={call}:{fault}:when={invocation}");
         let what = format!("{inject} (file, length acknowledged)");
         let trace = delivery.trace.clone();
@@ -168,6 +188,8 @@ struct Delivery {
     _home: TempDir,
     trace: std::path::PathBuf,
     files: Vec<Source>,
+    /// Each piece is followed by the next before its body is complete.
+    pipelined: bool,
 }
 
 struct Source {
@@ -205,8 +227,19 @@ impl Delivery {
                 Source::new("/dir/b", &[300_000, 300_010]),
                 Source::new("/dir/sub/c", &[1, 2000]),
             ],
+            pipelined: false,
             _home: home,
         }
+    }
+
+    /// Sends two pieces at once from now on, of files that have more of them.
+    fn pipeline(&mut self) {
+        self.pipelined = true;
+        self.files = vec![
+            Source::new("/a", &[5, 10, 20, 25, 30]),
+            Source::new("/dir/b", &[300_000, 300_010, 600_000, 600_010]),
+            Source::new("/dir/sub/c", &[1, 2000, 2001, 4000]),
+        ];
     }
 
     /// Sends what is missing, in turns; without patience it goes to the next file when something
@@ -271,6 +304,10 @@ impl Delivery {
             self.files[file].acknowledged = length;
             return Some(());
         };
+        let next = source.ends.iter().find(|&&next| next > end).copied();
+        if let Some(next) = next.filter(|_| self.pipelined) {
+            return self.send_two(file, [length, end, next]);
+        }
         let answer = self.put(file, length, end)?;
         if matches!(answer.status, 201 | 204) {
             self.files[file].acknowledged = end;
@@ -281,18 +318,60 @@ impl Delivery {
         None
     }
 
+    /// Sends two pieces that meet, the second on another connection while the first is under way.
+    fn send_two(&mut self, file: usize, ends: [usize; 3]) -> Option<()> {
+        let path = self.files[file].path;
+        let requests = [0, 1].map(|piece| {
+            let (start, end) = (ends[piece], ends[piece + 1]);
+            let head = self.head(file, start, end);
+            let line = format!("PUT {path} HTTP/1.1\r\nHost: x\r\n{head}\r\n");
+            [line.as_bytes(), &self.files[file].bytes[start..end]].concat()
+        });
+        let open = || {
+            let mut connection = Connection::try_open(self.server.port)?;
+            connection.expect(Asked {
+                method: "PUT".to_owned(),
+                target: path.to_owned(),
+                end: None,
+                known: 0,
+            });
+            Some(connection)
+        };
+        let (mut first, mut second) = (open()?, open()?);
+        let (early, late) = requests[0].split_at(requests[0].len() - 1);
+        first.send(early);
+        second.send(&requests[1]);
+        first.send(late);
+        let mut acknowledged = true;
+        for (connection, end) in [(&mut first, ends[1]), (&mut second, ends[2])] {
+            let answer = connection.answer().ok().flatten().map(|(_, answer)| answer);
+            match answer.as_ref().map(|answer| answer.status) {
+                Some(201 | 204) => self.files[file].acknowledged = end,
+                // The second may have come too early, or the first to nothing.
+                None | Some(503 | 507 | 416) => acknowledged = false,
+                Some(_) => panic!("{}", answer.unwrap_or_default().shown()),
+            }
+        }
+        acknowledged.then_some(())
+    }
+
     /// Sends the bytes `start..end`.
     fn put(&self, file: usize, start: usize, end: usize) -> Option<Answer> {
+        let head = self.head(file, start, end);
         let source = &self.files[file];
-        let head = format!(
+        self.ask("PUT", file, &head, &source.bytes[start..end])
+    }
+
+    fn head(&self, file: usize, start: usize, end: usize) -> String {
+        let source = &self.files[file];
+        format!(
             "Content-Range: bytes {start}-{}/{}\r\nContent-Length: {}\r\nIf-Match: {}\r\nRepr-Digest: {}\r\n",
             end - 1,
             source.bytes.len(),
             end - start,
             etag(&blake3::hash(&source.bytes[..start])),
             digest(&blake3::hash(&source.bytes[..end])),
-        );
-        self.ask("PUT", file, &head, &source.bytes[start..end])
+        )
     }
 
     fn ask_length(&self, file: usize) -> Option<usize> {

@@ -60,6 +60,7 @@ scripts! {
     original_client
     others_at_work
     others_in_mid_append
+    pipelining
     rebuilt
     row_01_framing
     row_01_length

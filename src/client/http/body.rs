@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot;
 
 use crate::client::source::Source;
 use crate::limits::IO_CHUNK;
@@ -16,6 +17,10 @@ use crate::types::ByteRange;
 /// Chunks read ahead of the line; with the one being read and the one being written these are the
 /// buffers of one connection.
 const READ_AHEAD: usize = 2;
+
+/// A body is nearly out when this part of it is left. A piece is at most what the line carries in
+/// 2 s, and a server holds the one behind it for 1 s.
+const NEARLY_OUT: u64 = 8;
 
 /// The body of a request.
 #[derive(Debug)]
@@ -33,6 +38,18 @@ pub enum Payload {
 pub struct Streamed {
     chunks: Receiver<io::Result<Bytes>>,
     left: u64,
+    /// Whom to tell when no more than so many bytes are left.
+    nearly_out: Option<(u64, oneshot::Sender<()>)>,
+}
+
+impl Streamed {
+    fn passed(&mut self, bytes: u64) {
+        self.left = self.left.saturating_sub(bytes);
+        if let Some((_, tell)) = self.nearly_out.take_if(|(left, _)| self.left <= *left) {
+            // Nobody may want to know any more.
+            let _ = tell.send(());
+        }
+    }
 }
 
 impl Payload {
@@ -50,6 +67,16 @@ impl Payload {
         self.len() == 0
     }
 
+    /// Tells when the body is nearly out, if it is one that is read while it is sent.
+    pub fn nearly_out(&mut self) -> Option<oneshot::Receiver<()>> {
+        let Self::Streamed(streamed) = self else {
+            return None;
+        };
+        let (tell, told) = oneshot::channel();
+        streamed.nearly_out = Some((streamed.left / NEARLY_OUT, tell));
+        Some(told)
+    }
+
     /// A body that brings `range` of `source`, read by a thread of its own for as long as the body
     /// lives. A source that ends too early, or fails, breaks the request off.
     pub fn stream(source: Source, range: ByteRange, buffers: Buffers) -> Self {
@@ -58,6 +85,7 @@ impl Payload {
         Self::Streamed(Streamed {
             chunks,
             left: range.len(),
+            nearly_out: None,
         })
     }
 }
@@ -111,7 +139,7 @@ impl Body for Payload {
             Self::Streamed(streamed) => {
                 let chunk = ready!(streamed.chunks.poll_recv(context));
                 if let Some(Ok(bytes)) = &chunk {
-                    streamed.left = streamed.left.saturating_sub(bytes.len() as u64);
+                    streamed.passed(bytes.len() as u64);
                 }
                 Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)))
             }

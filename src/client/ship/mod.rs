@@ -10,9 +10,11 @@
 //! the destination's row is stored before what depends on it ([`session`]).
 
 mod cursor;
+mod exchange;
 mod expected;
 mod pace;
 mod piece;
+mod pipeline;
 mod schedule;
 mod session;
 mod shared;

@@ -167,6 +167,11 @@ impl Schedule {
         })
     }
 
+    /// Whether files with much to go may have one connection more, besides `others`.
+    pub(super) fn long_is_free(&self, others: usize) -> bool {
+        self.long_running + others < self.most_long
+    }
+
     fn long_is_next(&self) -> bool {
         if self.long.is_empty() || self.long_running >= self.most_long {
             return false;

@@ -2,7 +2,7 @@
 //! to be, whether it can be reached. Every change is made here, under one lock that is never held
 //! across anything that waits; one log line for each change of state, none for a retry.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,9 +13,10 @@ use super::cursor::Cursor;
 use super::expected::Expected;
 use super::pace::{backoff, backoff_since, piece_after, piece_after_cut};
 use super::piece::Ending;
+use super::pipeline::{Errand, Lent, Places};
 use super::schedule::{Ended, Job, Schedule};
 use super::session::{Met, Refused, Session};
-use super::visit::{Certainty, Setting};
+use super::visit::{Certainty, Question, Setting};
 use crate::client::catalogue::{Catalogue, Tracked};
 use crate::client::dirty::Queue;
 use crate::client::http::{Buffers, Connector, Reply};
@@ -25,7 +26,7 @@ use crate::index::IndexError;
 use crate::index::client::{Destination, DestinationId};
 use crate::limits::{CURSORS, ERROR_RETRY, PIECE_START, STOPPED_RETRY};
 use crate::sys::clock;
-use crate::types::{BootId, FileId, Inode, Offset};
+use crate::types::{BootId, FileId, Inode, Offset, StableName};
 use crate::wire::Seen;
 
 /// For how long a destination's word that closed a generation counts against its next.
@@ -49,6 +50,7 @@ pub(super) struct Shared {
     pub(super) storing: Arc<tokio::sync::Mutex<()>>,
     pub(super) ending: Ending,
     buffers: Buffers,
+    places: Places,
     piece: AtomicU64,
     sent: AtomicU64,
     connections: AtomicU64,
@@ -67,6 +69,7 @@ enum Gate {
 
 pub(super) struct State {
     pub(super) schedule: Schedule,
+    errands: VecDeque<Errand>,
     pub(super) session: Session,
     /// Files that the sweep under way has not seen yet.
     pub(super) unswept: HashSet<FileId>,
@@ -100,6 +103,8 @@ pub(super) enum Todo {
     /// Open the connection if there is none, and send a heartbeat.
     Meet,
     File(Job),
+    /// Send a piece for another connection.
+    Errand(Errand),
     /// Nothing before this time, unless something changes.
     Wait(Option<Instant>),
     /// Nobody is there any more to work for.
@@ -128,11 +133,13 @@ impl Shared {
             storing: Arc::default(),
             ending: Ending::default(),
             buffers: Buffers::default(),
+            places: Places::default(),
             piece: AtomicU64::new(PIECE_START),
             sent: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             state: Mutex::new(State {
                 schedule: Schedule::new(connections),
+                errands: VecDeque::new(),
                 session: Session::new(row),
                 unswept: HashSet::new(),
                 expected: Expected::default(),
@@ -179,6 +186,9 @@ impl Shared {
             return Todo::Meet;
         }
         let Some(job) = state.schedule.take(now) else {
+            if let Some(errand) = state.errands.pop_front() {
+                return Todo::Errand(errand);
+            }
             let due = state.schedule.next_due();
             return Todo::Wait(due.into_iter().chain(beat).min());
         };
@@ -186,6 +196,20 @@ impl Shared {
             self.changed.notify_one();
         }
         Todo::File(job)
+    }
+
+    /// Whether another connection may be asked to send a piece: one is kept for short files.
+    pub(super) fn lends(&self) -> bool {
+        let state = self.state();
+        state.schedule.long_is_free(self.places.taken())
+    }
+
+    /// Asks another connection to send a piece.
+    pub(super) fn lend(&self, trust: Trust, name: StableName, question: Question) -> Lent {
+        let (errand, lent) = Errand::new(trust, name, question, self.places.take());
+        self.state().errands.push_back(errand);
+        self.changed.notify_one();
+        lent
     }
 
     /// What a turn has to know, as things stand.

@@ -413,10 +413,16 @@ impl Visit {
             self.course.facts.continued.clear();
             return Ok(None);
         };
-        Ok(Some(self.question(setting, piece, condition)))
+        let question = self.question(setting, piece, condition);
+        Ok(Some(Turn::Ask(Box::new(question))))
     }
 
-    fn question(&mut self, setting: &Setting, piece: Piece, condition: Option<Condition>) -> Turn {
+    fn question(
+        &mut self,
+        setting: &Setting,
+        piece: Piece,
+        condition: Option<Condition>,
+    ) -> Question {
         let Piece { range, end, bytes } = piece;
         let prefix = end.prefix();
         self.learn(end);
@@ -424,7 +430,7 @@ impl Visit {
             Some(bytes) => Payload::Whole(bytes),
             None => Payload::stream(self.source.clone(), range, setting.buffers.clone()),
         };
-        Turn::Ask(Box::new(Question {
+        Question {
             asked: Asked::Append {
                 range,
                 end: prefix.hash,
@@ -432,7 +438,17 @@ impl Visit {
             condition,
             total: self.size.max(range.end()),
             payload,
-        }))
+        }
+    }
+
+    /// The piece behind the one under way, as a question: it stands on bytes that are on their way.
+    pub(super) fn follow(&mut self, setting: &Setting, piece: Piece) -> Option<Question> {
+        let base = self
+            .known
+            .iter()
+            .find(|known| known.length() == piece.range.start())?
+            .prefix();
+        Some(self.question(setting, piece, Some(Condition::of(base))))
     }
 
     /// What reads the piece behind `range` while that is being sent, if there is one.

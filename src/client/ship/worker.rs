@@ -4,25 +4,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::Method;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::sync::{oneshot, watch};
 use tokio::time::sleep_until;
 
-use super::piece::Piece;
+use super::exchange::{Connection, Lost, Missing, NoAnswer, exchange, heartbeat};
+use super::pipeline::{Errand, Happened, UnderWay};
 use super::schedule::{Ended, Job};
 use super::session::Refused;
 use super::shared::{Fault, Shared, Todo};
 use super::visit::{Question, Setting, Turn, Visit};
-use crate::client::http::{Line, LineError, Payload, Reply};
+use crate::client::http::{Line, Payload, Reply};
 use crate::client::plan::{After, Asked, FileError, Heard, Remote, Trust, heard};
 use crate::index::client::Progress;
-use crate::limits::{HEARTBEAT, IO_CHUNK, PIECE_MIN, PIECE_START};
+use crate::limits::{HEARTBEAT, PIECE_MIN, PIECE_START};
 use crate::sys::clock;
-use crate::types::{BootId, FileId, Offset, StableName};
-use crate::wire::{ContentRange, ReprDigest, header};
+use crate::types::{FileId, Offset, StableName};
+use crate::wire::Problem;
 
-/// A connection unused for so long may have been closed by the other side without our fault.
-const STALE: Duration = Duration::from_secs(1);
 /// How long a busy file waits when the destination does not say.
 const BUSY: Duration = Duration::from_secs(1);
 /// And at least, when it says at once.
@@ -37,26 +35,6 @@ pub(super) struct Worker {
     connection: Option<Connection>,
     /// When the next heartbeat is due; `None` before the first was answered, or after a failure.
     beat: Option<Instant>,
-}
-
-/// An open connection whose heartbeat was answered.
-struct Connection {
-    line: Line,
-    serial: u64,
-    boot: Option<BootId>,
-    trust: Trust,
-    used: Instant,
-    /// It has answered to more than a heartbeat.
-    proven: bool,
-}
-
-/// Why a request has no answer that could be used.
-#[derive(Debug, thiserror::Error)]
-enum NoAnswer {
-    #[error(transparent)]
-    Line(#[from] LineError),
-    #[error(transparent)]
-    Fault(#[from] Fault),
 }
 
 impl Worker {
@@ -76,6 +54,7 @@ impl Worker {
             match self.next().await {
                 Todo::Meet => self.meet().await,
                 Todo::File(job) => self.turn(job).await,
+                Todo::Errand(errand) => self.run_errand(errand).await,
                 Todo::Wait(_) => {}
                 Todo::End => return,
             }
@@ -346,7 +325,8 @@ impl Worker {
         self.shared.in_error(visit.tracked.id, error)
     }
 
-    /// Puts a question and takes the answer in; how the turn ends, if it does.
+    /// Puts a question and takes the answer in; how the turn ends, if it does. A long file's pieces
+    /// follow one another meanwhile.
     async fn ask(
         &mut self,
         setting: &Setting,
@@ -354,59 +334,209 @@ impl Worker {
         job: Job,
         question: Question,
     ) -> Option<Ended> {
-        let asked = question.asked;
-        let began = clock::monotonic();
-        let ahead = Ahead::start(visit, &asked, setting);
-        let answer = self.put(setting, visit, question).await;
-        visit.keep_ahead(ahead.finish(answer.is_ok()).await);
-        let reply = match answer {
-            Ok(reply) => reply,
-            Err(Lost::Unsent) => return Some(Ended::Untried { long: job.long }),
-            Err(lost) => {
-                visit.course.lost(&asked, setting.trust);
-                if let Asked::Append { range, .. } = asked {
-                    self.shared.cut(range.len());
+        let mut under_way = UnderWay::default();
+        self.send(setting, visit, &mut under_way, question);
+        // When the destination was free for the oldest request.
+        let mut free = clock::monotonic();
+        let (ended, wants_more) = loop {
+            let may_follow = job.long && under_way.takes_more() && self.may_follow(setting);
+            let answered = match under_way.happened(may_follow).await {
+                Some(Happened::Ready(piece)) => {
+                    if let Some(question) = piece.and_then(|piece| visit.follow(setting, *piece)) {
+                        self.follow(setting, visit, &mut under_way, question);
+                    }
+                    continue;
                 }
-                let until = match lost {
-                    Lost::Failed => self.shared.put_off(job.id),
-                    Lost::Stale | Lost::Unsent => clock::monotonic(),
-                };
-                return Some(Ended::Later(until));
+                Some(Happened::Answered(answered)) => *answered,
+                None => break (None, true),
+            };
+            if answered.open.is_some() {
+                self.connection = answered.open;
+            }
+            let began = answered.began.max(free);
+            free = clock::monotonic();
+            let asked = answered.asked;
+            let reply = match self.answer(answered.answer).await {
+                Ok(reply) => reply,
+                Err(lost) => break (Some(self.lost(setting, visit, job, &asked, &lost)), false),
+            };
+            if answered.early && is_early(&reply) {
+                // It was judged before the one before it was there: no error, it goes again.
+                break (None, false);
+            }
+            match self.hear(setting, visit, job, &asked, began, &reply) {
+                Heed::Confirmed if under_way.is_empty() => break (self.recorded(visit), true),
+                Heed::Confirmed => {
+                    if visit.take_moved() {
+                        self.moved(visit);
+                    }
+                    // The own connection is free before anybody took the next piece.
+                    if let Some(question) = under_way.take_back() {
+                        self.send(setting, visit, &mut under_way, question);
+                    }
+                }
+                Heed::Again => break (None, true),
+                Heed::End(ended) => break (Some(ended), true),
             }
         };
+        if wants_more && under_way.is_empty() {
+            visit.keep_ahead(under_way.read_ahead().await);
+        } else if !under_way.is_empty() {
+            // Whatever becomes of it, only asking tells.
+            visit.course.remote = Remote::Unasked;
+        }
+        ended
+    }
+
+    /// Whether a further piece may be sent before the answer to this one.
+    fn may_follow(&self, setting: &Setting) -> bool {
+        setting.trust == Trust::Verified
+            && !self.has_to_yield()
+            && (self.connection.is_some() || self.shared.lends())
+    }
+
+    /// Sends a question over the own connection.
+    fn send(
+        &mut self,
+        setting: &Setting,
+        visit: &Visit,
+        under_way: &mut UnderWay,
+        mut question: Question,
+    ) {
+        let asked = question.asked;
+        let nearly_out = question.payload.nearly_out();
+        let name = visit.tracked.name.clone();
+        let shared = Arc::clone(&self.shared);
+        let exchange = exchange(
+            shared,
+            self.connection.take(),
+            setting.trust,
+            name,
+            question,
+        );
+        under_way.own(asked, clock::monotonic(), exchange);
+        read_on(setting, visit, under_way, &asked, nearly_out);
+    }
+
+    /// Sends the piece behind the one under way, over whichever connection is free.
+    fn follow(
+        &mut self,
+        setting: &Setting,
+        visit: &Visit,
+        under_way: &mut UnderWay,
+        mut question: Question,
+    ) {
+        if self.connection.is_some() {
+            return self.send(setting, visit, under_way, question);
+        }
+        let asked = question.asked;
+        let nearly_out = question.payload.nearly_out();
+        let name = visit.tracked.name.clone();
+        let lent = self.shared.lend(setting.trust, name, question);
+        under_way.lent(asked, clock::monotonic(), lent);
+        read_on(setting, visit, under_way, &asked, nearly_out);
+    }
+
+    /// An answer, or its lack once the destination has heard of that.
+    async fn answer(&mut self, answer: Result<Reply, Missing>) -> Result<Reply, Lost> {
+        match answer {
+            Ok(reply) => Ok(reply),
+            Err(Missing::Lost(lost)) => Err(lost),
+            Err(Missing::Failed(failure)) => {
+                self.failed(false, &failure).await;
+                Err(Lost::Failed)
+            }
+        }
+    }
+
+    /// Sends a piece for somebody else.
+    async fn run_errand(&mut self, mut errand: Errand) {
+        let Some(question) = errand.take() else {
+            return;
+        };
+        if self.connection.is_none()
+            && let Err(error) = self.connect().await
+        {
+            self.failed(false, &error).await;
+            return errand.answer(Err(Lost::Failed));
+        }
+        let (trust, name) = (errand.trust, errand.name.clone());
+        let shared = Arc::clone(&self.shared);
+        let exchange = exchange(shared, self.connection.take(), trust, name, question);
+        let exchanged = tokio::select! {
+            exchanged = exchange => exchanged,
+            // Nobody waits for it: the connection goes, in mid-request.
+            () = errand.closed() => return,
+        };
+        self.connection = exchanged.open;
+        let answer = self.answer(exchanged.answer).await;
+        errand.answer(answer);
+    }
+
+    fn lost(
+        &self,
+        setting: &Setting,
+        visit: &mut Visit,
+        job: Job,
+        asked: &Asked,
+        lost: &Lost,
+    ) -> Ended {
+        if matches!(lost, Lost::Unsent) {
+            return Ended::Untried { long: job.long };
+        }
+        visit.course.lost(asked, setting.trust);
+        if let Asked::Append { range, .. } = asked {
+            self.shared.cut(range.len());
+        }
+        Ended::Later(match lost {
+            Lost::Failed => self.shared.put_off(job.id),
+            Lost::Stale | Lost::Unsent => clock::monotonic(),
+        })
+    }
+
+    /// Takes an answer in.
+    fn hear(
+        &self,
+        setting: &Setting,
+        visit: &mut Visit,
+        job: Job,
+        asked: &Asked,
+        began: Instant,
+        reply: &Reply,
+    ) -> Heed {
         if let Asked::Append { range, .. } = asked
             && reply.status == 413
             && range.len() > PIECE_MIN
         {
             // Larger than it, or a proxy on the way, takes in one request.
             self.shared.cut(range.len());
-            return Some(Ended::Later(clock::monotonic()));
+            return Heed::End(Ended::Later(clock::monotonic()));
         }
-        let heard = heard(setting.trust, &asked, &reply.answer());
+        let heard = heard(setting.trust, asked, &reply.answer());
         let looks = heard == Heard::Look;
-        match visit.course.hear(&asked, heard, visit.confirmed()) {
+        match visit.course.hear(asked, heard, visit.confirmed()) {
             After::Again => {
                 if looks {
-                    visit.sent(&asked);
-                    self.carried(&asked, began);
+                    visit.sent(asked);
+                    self.carried(asked, began);
                 }
-                None
+                Heed::Again
             }
             After::Record(prefix) => {
                 visit.record(setting, prefix);
-                self.carried(&asked, began);
-                self.recorded(visit)
+                self.carried(asked, began);
+                Heed::Confirmed
             }
             After::Wait(time) => {
                 let pause = time.unwrap_or(BUSY).max(LEAST_PAUSE);
-                Some(Ended::Later(clock::monotonic() + pause))
+                Heed::End(Ended::Later(clock::monotonic() + pause))
             }
             After::Pause(time, why) => {
                 self.shared.shut_gate(false, &why, time);
-                Some(Ended::Later(self.shared.put_off(job.id)))
+                Heed::End(Ended::Later(self.shared.put_off(job.id)))
             }
-            After::Fail(_) if asked == Asked::Head && visit.does_without(setting) => None,
-            After::Fail(error) => Some(self.fail(setting, visit, error)),
+            After::Fail(_) if *asked == Asked::Head && visit.does_without(setting) => Heed::Again,
+            After::Fail(error) => Heed::End(self.fail(setting, visit, error)),
         }
     }
 
@@ -427,99 +557,44 @@ impl Worker {
             // A write since the file was looked at has marked it again.
             return (visit.course.remote == Remote::Agreed).then_some(Ended::Done);
         }
-        let due = self.beat.is_none_or(|beat| beat <= clock::monotonic());
-        let yield_to_others =
-            due || *self.stop.borrow() || self.shared.state().schedule.has_waiting();
-        yield_to_others.then_some(Ended::More {
+        self.has_to_yield().then_some(Ended::More {
             long: behind > PIECE_START,
         })
     }
 
-    /// Sends a question over the connection.
-    async fn put(
-        &mut self,
-        setting: &Setting,
-        visit: &Visit,
-        question: Question,
-    ) -> Result<Reply, Lost> {
-        let trust = setting.trust;
-        let serves =
-            |open: &Connection| self.shared.serves(open.boot, trust) && open.trust == trust;
-        let Some(mut open) = self.connection.take().filter(serves) else {
-            return Err(Lost::Unsent);
-        };
-        let idle = clock::monotonic().duration_since(open.used);
-        let mut target = self.shared.target.target(&visit.tracked.name);
-        let method = match question.asked {
-            Asked::Head => Method::HEAD,
-            Asked::HeadPrefix(length) => {
-                target = format!("{target}?length={length}");
-                Method::HEAD
-            }
-            Asked::Append { .. } | Asked::Confirm(_) => Method::PUT,
-        };
-        let headers = headers(trust, &question);
-        let answer = open.line.ask(method, &target, headers, question.payload);
-        let result = match answer.await {
-            Ok(reply) => match self.shared.note(open.boot, &reply) {
-                Ok(()) => {
-                    open.used = clock::monotonic();
-                    open.proven = true;
-                    self.connection = Some(open);
-                    return Ok(reply);
-                }
-                Err(fault) => NoAnswer::from(fault),
-            },
-            Err(error) => NoAnswer::from(error),
-        };
-        match &result {
-            NoAnswer::Line(LineError::Closed) if open.proven => return Err(Lost::Unsent),
-            NoAnswer::Line(_) if idle >= STALE => return Err(Lost::Stale),
-            _ => {}
-        }
-        self.failed(false, &result).await;
-        Err(Lost::Failed)
+    fn has_to_yield(&self) -> bool {
+        let due = self.beat.is_none_or(|beat| beat <= clock::monotonic());
+        due || *self.stop.borrow() || self.shared.state().schedule.has_waiting()
     }
 }
 
-/// Why there is no answer.
-enum Lost {
-    /// Nothing was sent: the connection is of no use any more.
-    Unsent,
-    /// It may have been served; the destination may have closed an idle connection, as it may.
-    Stale,
-    /// The destination failed.
-    Failed,
+/// What follows from an answer.
+enum Heed {
+    /// C is the end of what was asked about.
+    Confirmed,
+    /// The next question.
+    Again,
+    End(Ended),
 }
 
-async fn heartbeat(shared: &Shared, line: &mut Line) -> Result<Reply, LineError> {
-    let seen = shared.seen_header();
-    let seen = seen.map(|seen| (header::SEEN, seen.to_string()));
-    line.ask(Method::HEAD, shared.target.base(), seen, Payload::Empty)
-        .await
+/// Whether a piece was refused because the one before it was not there yet.
+fn is_early(reply: &Reply) -> bool {
+    matches!(reply.answer().problem, Some(Problem::Gap | Problem::Busy))
 }
 
-/// The headers of a question (RFC 9110 sections 13.1 and 14.4, RFC 9530); an unverified
-/// destination gets a range and nothing else.
-fn headers(trust: Trust, question: &Question) -> Vec<(&'static str, String)> {
-    let mut headers = Vec::new();
-    match question.asked {
-        Asked::Head | Asked::HeadPrefix(_) => {}
-        Asked::Append { range, end } => {
-            let total = question.total;
-            let range = ContentRange::Bytes { range, total };
-            headers.push(("content-range", range.to_string()));
-            if trust == Trust::Verified {
-                headers.push((header::REPR_DIGEST, ReprDigest(end).to_string()));
-            }
-        }
-        Asked::Confirm(prefix) => {
-            let range = ContentRange::Length(prefix.length);
-            headers.push(("content-range", range.to_string()));
-        }
+/// Begins to read what follows a piece of a long file, so that no line waits for it.
+fn read_on(
+    setting: &Setting,
+    visit: &Visit,
+    under_way: &mut UnderWay,
+    asked: &Asked,
+    nearly_out: Option<oneshot::Receiver<()>>,
+) {
+    if let (Asked::Append { range, .. }, Some(nearly_out)) = (asked, nearly_out)
+        && let Some(reading) = visit.read_ahead(*range, setting.piece)
+    {
+        under_way.read_on(reading, nearly_out);
     }
-    headers.extend(question.condition.map(|condition| condition.header()));
-    headers
 }
 
 async fn begin(
@@ -557,26 +632,4 @@ async fn advance(mut visit: Visit, setting: &Setting) -> Result<(Visit, Turn), E
 /// What a thread that did not finish leaves: the process is ending, or it panicked on this file.
 fn ending() -> FileError {
     FileError::Unreadable("the reading thread ended".to_owned())
-}
-
-/// The next piece of a long file, being hashed while this one is sent, so that the line never
-/// waits for it.
-struct Ahead(Option<JoinHandle<Option<Piece>>>);
-
-impl Ahead {
-    fn start(visit: &Visit, asked: &Asked, setting: &Setting) -> Self {
-        let Asked::Append { range, .. } = asked else {
-            return Self(None);
-        };
-        if range.len() <= IO_CHUNK as u64 {
-            return Self(None);
-        }
-        let reading = visit.read_ahead(*range, setting.piece);
-        Self(reading.map(|reading| tokio::task::spawn_blocking(move || reading.run())))
-    }
-
-    async fn finish(self, wanted: bool) -> Option<Piece> {
-        let reading = self.0.filter(|_| wanted)?;
-        reading.await.ok().flatten()
-    }
 }

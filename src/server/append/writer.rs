@@ -16,9 +16,9 @@ use super::super::data::DataFile;
 use super::super::files::FileState;
 use super::super::quarantine;
 use super::super::recover::{self, Trouble};
-use crate::limits::{IO_CHUNK, WRITEBACK};
+use crate::limits::{IO_CHUNK, ROOM_CHECK};
 use crate::prefix::PrefixHasher;
-use crate::sys::file::{self, File};
+use crate::sys::file;
 use crate::types::{ByteRange, Offset, WirePath};
 
 /// Mode of delivered files and of the directories on the way to them, less the umask.
@@ -58,7 +58,7 @@ pub(super) struct Writer {
     adopts: bool,
     quarantined: bool,
     made_file: bool,
-    written_back: Offset,
+    room_checked: Offset,
     buffer: Vec<u8>,
 }
 
@@ -79,7 +79,7 @@ impl Writer {
             adopts: base > state.length(),
             quarantined: false,
             made_file: false,
-            written_back: state.size(),
+            room_checked: state.size(),
             buffer: Vec::new(),
         }
     }
@@ -188,7 +188,7 @@ impl Writer {
             quarantine::set_aside(core, path, state.epoch, open, rest)?;
             self.quarantined = true;
             self.size = self.at;
-            self.written_back = self.at;
+            self.room_checked = self.at;
             state.ahead.retain(|kept| kept.length() <= self.at);
         }
         Ok(equal)
@@ -221,17 +221,14 @@ impl Writer {
         self.hasher.update(bytes);
         self.at = end;
         self.size = end;
-        self.write_back(core, open)
+        self.check_room(core)
     }
 
-    /// Begins to write back what was written, now and then, and sees that there is room for more:
-    /// one body may be longer than all that was free when it began.
-    fn write_back(&mut self, core: &Core, open: &File) -> Result<(), Refused> {
-        if self.at.since(self.written_back) >= WRITEBACK
-            && let Some(range) = ByteRange::new(self.written_back, self.at)
-        {
-            file::start_writeback(open, range)?;
-            self.written_back = self.at;
+    /// Sees now and then that there is room for more: one body may be longer than all that was free
+    /// when it began.
+    fn check_room(&mut self, core: &Core) -> Result<(), Refused> {
+        if self.at.since(self.room_checked) >= ROOM_CHECK {
+            self.room_checked = self.at;
             if core.policy()?.disk_low {
                 return Err(Trouble::Full.into());
             }
