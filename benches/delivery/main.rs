@@ -181,7 +181,8 @@ fn number(key: &str, default: u64) -> Result<u64> {
     parsed.ok_or_else(|| format!("{key}={text}: expected a size such as 300 or 64KiB").into())
 }
 
-/// All runs of one case, contenders in turn, and its table.
+/// All runs of one case, contenders in turn, and its table. Targets of small files stay until the
+/// end: some filesystems search long for a free inode after many were given back.
 fn measure(case: Case, plan: &Plan) -> Result<()> {
     let source = plan.dir.join(format!("source-{}", case.name()));
     match case {
@@ -189,6 +190,8 @@ fn measure(case: Case, plan: &Plan) -> Result<()> {
         Case::Small => source::files(&source, plan.files, plan.file)?,
         Case::Latency => source::empty(&source)?,
     }
+    let targets = plan.dir.join("runs");
+    source::empty(&targets)?;
     let mut results = Contender::ALL.map(|_| Ok(Vec::new()));
     for turn in 0..plan.runs {
         for step in 0..Contender::ALL.len() {
@@ -197,7 +200,8 @@ fn measure(case: Case, plan: &Plan) -> Result<()> {
             let Ok(runs) = &mut results[index] else {
                 continue;
             };
-            match one_run(case, contender, &source, plan) {
+            let work = targets.join(format!("{turn}-{}", contender.name()));
+            match one_run(case, contender, &source, &work, plan.lines) {
                 Ok(run) => runs.push(run),
                 Err(error) => {
                     eprintln!("{} {}: {error}", case.name(), contender.name());
@@ -207,29 +211,36 @@ fn measure(case: Case, plan: &Plan) -> Result<()> {
         }
     }
     println!("{}", table::of(case, plan.bytes(case), &results));
+    fs::remove_dir_all(&targets)?;
     fs::remove_dir_all(&source)?;
     Ok(())
 }
 
 /// One run into an empty target, checked afterwards.
-fn one_run(case: Case, contender: Contender, source: &Path, plan: &Plan) -> Result<Run> {
-    let work = plan.dir.join("run");
-    source::empty(&work)?;
+fn one_run(
+    case: Case,
+    contender: Contender,
+    source: &Path,
+    work: &Path,
+    lines: usize,
+) -> Result<Run> {
+    source::empty(work)?;
     let target = work.join("target");
     // What the last run left to be written back would slow this one.
     if !Command::new("sync").status()?.success() {
         return Err("`sync` failed".into());
     }
     let run = match (case, contender) {
-        (Case::Latency, _) => latency::measure(contender, source, &target, plan.lines)?,
+        (Case::Latency, _) => latency::measure(contender, source, &target, lines)?,
         (_, Contender::Floor) => floor::bulk(source, &target)?,
         (_, Contender::Rsync) => rsync::bulk(source, &target)?,
         (_, Contender::Shaftlog) => ours::bulk(source, &target)?,
     };
     source::compare(source, &target)?;
-    if case == Case::Latency {
-        source::empty(source)?;
+    match case {
+        Case::Latency => source::empty(source)?,
+        Case::Big => fs::remove_dir_all(work)?,
+        Case::Small => {}
     }
-    fs::remove_dir_all(&work)?;
     Ok(run)
 }

@@ -141,7 +141,11 @@ fn a_backlog_costs_nothing_and_is_caught_up_with() {
         late.0 < early.0 + 8 * 1024,
         "memory grew: {early:?} {late:?}"
     );
-    assert!(late.1 < early.1 + 8, "descriptors grew: {early:?} {late:?}");
+    // The dead one had no connection, the full one has all of its eight, each with a file.
+    assert!(
+        late.1 <= early.1 + 2 * 8,
+        "descriptors grew: {early:?} {late:?}"
+    );
     assert!(
         late.2 < early.2 + 4 * 1024 * 1024,
         "database grew: {early:?} {late:?}"
