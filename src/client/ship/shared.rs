@@ -272,6 +272,7 @@ impl Shared {
         if let Some(cursor) = cursor {
             state.keep_cursor(job.id, cursor);
         }
+        let put_off = matches!(ended, Ended::Later(_) | Ended::Failed(..));
         let settled = state.schedule.end(job, ended);
         if settled.asked {
             self.seen(&mut state, job.id);
@@ -283,7 +284,8 @@ impl Shared {
         if state.is_delivered() {
             self.delivered.notify_waiters();
         }
-        if state.schedule.has_waiting() {
+        // Whoever waits has to know of what is due earlier: this connection may be busy then.
+        if put_off || state.schedule.has_waiting() {
             self.changed.notify_one();
         }
     }
