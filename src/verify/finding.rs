@@ -3,6 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use super::hashes::Difference;
+use crate::index::Problem;
 use crate::types::{ByteRange, Offset, PrefixHash};
 
 /// How bad a finding is; the worst decides how a check ends.
@@ -49,6 +50,8 @@ pub enum Verdict {
     Superseded,
     /// Delivered, and let go of: no bytes are here.
     Released,
+    /// A file that was held for one run only, and is no longer where it was.
+    Gone,
     /// Its bytes were lost before they were confirmed everywhere.
     Lost,
     /// The destination has confirmed nothing of it.
@@ -67,7 +70,9 @@ impl Verdict {
     /// How bad it is.
     pub fn severity(self) -> Severity {
         match self {
-            Self::Right | Self::Retired | Self::Superseded | Self::Released => Severity::Fine,
+            Self::Right | Self::Retired | Self::Superseded | Self::Released | Self::Gone => {
+                Severity::Fine
+            }
             Self::Differs | Self::Diverged | Self::Conflict => Severity::Differs,
             Self::Missing
             | Self::Replaced
@@ -102,6 +107,7 @@ impl Verdict {
             Self::Retired => "retired",
             Self::Superseded => "superseded",
             Self::Released => "released",
+            Self::Gone => "gone",
             Self::Lost => "lost",
             Self::Unconfirmed => "unconfirmed",
             Self::Unverified => "unverified",
@@ -175,6 +181,15 @@ impl Finding {
             first_difference: None,
             detail: String::new(),
         }
+    }
+
+    /// A row that cannot be used.
+    pub fn of_damage(side: Side, problem: &Problem) -> Self {
+        let name = match problem {
+            Problem::Row { key, .. } => key.clone(),
+            _ => String::new(),
+        };
+        Self::new(side, name, Verdict::DamagedRow).but(Verdict::DamagedRow, problem.to_string())
     }
 
     /// The same with another verdict, and why.

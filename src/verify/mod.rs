@@ -10,6 +10,7 @@
 //! Missing evidence is a failure, never a pass.
 
 pub mod bisect;
+pub mod crew;
 pub mod figures;
 pub mod finding;
 pub mod hashes;

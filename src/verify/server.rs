@@ -5,25 +5,19 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
-use std::num::NonZero;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 
+use super::crew;
 use super::figures::Figures;
 use super::finding::{Finding, Severity, Side, Verdict};
 use super::hashes::Hashes;
+use crate::index::IndexError;
 use crate::index::inspect::Inspection;
 use crate::index::server::{HistoryRow, ServerFile, ServerState};
-use crate::index::{IndexError, Problem};
 use crate::limits::VERIFY_AGAIN;
 use crate::sys::datadir;
 use crate::sys::dir::{Access, Dir};
 use crate::sys::file::{self, FileKind};
 use crate::types::{Offset, Prefix, Shown, WirePath};
-
-/// Files, or findings, that wait for their turn.
-const QUEUE: usize = 256;
 
 /// Why the rest could not be checked.
 #[derive(Debug, thiserror::Error)]
@@ -73,50 +67,24 @@ impl Verify<'_> {
     }
 
     /// Checks the files that have rows.
-    fn rows(&self, mut each: impl FnMut(Finding) -> bool) -> Result<(), IndexError> {
-        let (jobs, waiting) = sync_channel(QUEUE);
-        let waiting = Mutex::new(waiting);
-        let (found, findings) = sync_channel(QUEUE);
-        thread::scope(|scope| {
-            for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
-                let (found, waiting) = (found.clone(), &waiting);
-                scope.spawn(move || self.work(waiting, &found));
-            }
-            let feeder = scope.spawn(move || self.feed(&jobs, &found));
-            // When nobody wants to hear more, the workers end, and with them the feeder.
-            let _ = findings.into_iter().all(&mut each);
-            match feeder.join() {
-                Ok(fed) => fed,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
-    }
-
-    fn feed(
-        &self,
-        jobs: &SyncSender<(WirePath, ServerFile)>,
-        found: &SyncSender<Finding>,
-    ) -> Result<(), IndexError> {
-        self.index.server_files(|row| match row {
-            Ok((path, row)) if (self.wanted)(&path) => jobs.send((path, row)).is_ok(),
-            Ok(_) => true,
-            Err(problem) => found.send(damaged_row(&problem)).is_ok(),
-        })
-    }
-
-    fn work(&self, waiting: &Mutex<Receiver<(WirePath, ServerFile)>>, found: &SyncSender<Finding>) {
-        loop {
-            let job = waiting
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .recv();
-            let Ok((path, row)) = job else { return };
-            let finding = self.file(&path, row);
-            self.figures.done();
-            if found.send(finding).is_err() {
-                return;
-            }
-        }
+    fn rows(&self, each: impl FnMut(Finding) -> bool) -> Result<(), IndexError> {
+        crew::work(
+            |job, found| {
+                self.index.server_files(|row| match row {
+                    Ok((path, row)) if (self.wanted)(&path) => job((path, row)),
+                    Ok(_) => true,
+                    Err(problem) => found(Finding::of_damage(Side::Server, &problem)),
+                })
+            },
+            || {
+                |(path, row)| {
+                    let finding = self.file(&path, row);
+                    self.figures.done();
+                    vec![finding]
+                }
+            },
+            each,
+        )
     }
 
     /// Checks one file; again when what was looked for has changed meanwhile.
@@ -247,15 +215,6 @@ enum Read {
     Nothing,
     /// Something that is no file.
     NoFile,
-}
-
-fn damaged_row(problem: &Problem) -> Finding {
-    let name = match problem {
-        Problem::Row { key, .. } => key.clone(),
-        _ => String::new(),
-    };
-    Finding::new(Side::Server, name, Verdict::DamagedRow)
-        .but(Verdict::DamagedRow, problem.to_string())
 }
 
 /// The prefixes that a file has to have: those of its history that no later, shorter one has made
