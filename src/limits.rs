@@ -139,6 +139,8 @@ pub const INSPECT_ROWS: usize = 4096;
 /// What the server inside `sync --to DIR` is called in that directory's catalogue: the same wherever
 /// it is moved to.
 pub const EMBEDDED_URL: &str = "http://embedded.invalid/";
+/// Pause before `verify` asks a busy destination again that does not say when.
+pub const BUSY_PAUSE: Duration = Duration::from_secs(1);
 /// How often `verify` looks again at a file whose row changed while it was read.
 pub const VERIFY_AGAIN: usize = 3;
 

@@ -302,13 +302,16 @@ pub(super) struct VerifyArgs {
     /// List the files that are right, too
     #[arg(long)]
     pub(super) all: bool,
+    /// On a client: ask each destination what it holds now, and name the first difference
+    #[arg(long)]
+    pub(super) remote: bool,
     /// Check this prefix of this file, without any database
     #[arg(
         long,
         value_name = "FILE",
         requires = "length",
         requires = "blake3",
-        conflicts_with_all = ["config", "datadir", "pattern"]
+        conflicts_with_all = ["config", "datadir", "remote", "pattern"]
     )]
     pub(super) file: Option<PathBuf>,
     /// Length of the prefix in bytes

@@ -25,23 +25,43 @@ pub(super) fn either(file: &Path) -> Result<Settings, Failure> {
     config::load(file, &Environment::here_untouched()).map_err(bad)
 }
 
-/// The datadirs that a command about databases is about: the one that was named, that of the
-/// configuration that was named, or those of the default configurations that exist.
+/// The datadirs that a command about databases is about: see [`aims`].
 pub(super) fn datadirs(target: &Target) -> Result<Vec<PathBuf>, Failure> {
+    let aims = aims(target)?;
+    Ok(aims.into_iter().map(|aim| aim.datadir).collect())
+}
+
+/// A datadir, with the settings that named it.
+pub(super) struct Aim {
+    /// The datadir.
+    pub(super) datadir: PathBuf,
+    /// None when it was named itself.
+    pub(super) settings: Option<Settings>,
+}
+
+/// What a command about datadirs is about: the one that was named, that of the configuration that
+/// was named, or those of the default configurations that exist.
+pub(super) fn aims(target: &Target) -> Result<Vec<Aim>, Failure> {
     if let Some(datadir) = &target.datadir {
-        return Ok(vec![datadir.clone()]);
+        return Ok(vec![Aim {
+            datadir: datadir.clone(),
+            settings: None,
+        }]);
     }
     let files = match &target.config {
         Some(file) => vec![file.as_path()],
         None => default_files()?,
     };
-    let datadir = |file: &Path| {
-        either(file).map(|settings| match settings {
-            Settings::Client(client) => client.datadir,
-            Settings::Server(server) => server.datadir,
+    let aim = |file: &Path| {
+        either(file).map(|settings| Aim {
+            datadir: match &settings {
+                Settings::Client(client) => client.datadir.clone(),
+                Settings::Server(server) => server.datadir.clone(),
+            },
+            settings: Some(settings),
         })
     };
-    files.into_iter().map(datadir).collect()
+    files.into_iter().map(aim).collect()
 }
 
 fn default_files() -> Result<Vec<&'static Path>, Failure> {

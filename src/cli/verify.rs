@@ -10,8 +10,14 @@ use super::load;
 use super::out::{self, Out};
 use super::progress;
 use super::table::{Column, count, plain, render};
+use crate::client;
+use crate::client::plan::Trust;
+use crate::client::verify::Place;
+use crate::config::{Destination, Settings};
+use crate::index::client::{ClientFile, DestinationId};
 use crate::index::inspect::Inspection;
-use crate::index::{Kind, Problem};
+use crate::index::{IndexError, Kind, Problem};
+use crate::limits::EMBEDDED_URL;
 use crate::sys::dir::Dir;
 use crate::types::{Offset, Prefix, Shown, WirePath};
 use crate::verify::figures::Figures;
@@ -35,8 +41,23 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
     }
     let pattern = args.pattern.as_deref().map(glob::Pattern::new).transpose();
     let pattern = pattern.map_err(|error| Failure::usage(format!("not a pattern: {error}")))?;
-    for found in databases(&load::datadirs(&args.target)?, Exit::Incomplete)? {
-        check(&found, pattern.as_ref(), &mut report)?;
+    let aims = load::aims(&args.target)?;
+    let datadirs: Vec<_> = aims.iter().map(|aim| aim.datadir.clone()).collect();
+    let found = databases(&datadirs, Exit::Incomplete)?;
+    if args.remote && found.iter().all(|found| found.kind == Kind::Server) {
+        return Err(Failure::usage(
+            "--remote asks a client's destinations, and there is no client's database",
+        ));
+    }
+    for found in found {
+        let settings = aims.iter().find(|aim| aim.datadir == found.datadir);
+        let settings = settings.and_then(|aim| aim.settings.as_ref());
+        let selection = Selection {
+            pattern: pattern.as_ref(),
+            remote: args.remote,
+            configured: settings.and_then(urls),
+        };
+        check(&found, &selection, &mut report)?;
     }
     if report.counts.is_empty() && pattern.is_some() {
         let error = anyhow::anyhow!("no file that the database knows matches the pattern");
@@ -45,12 +66,58 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
     report.end()
 }
 
-fn check(
-    found: &Found,
-    pattern: Option<&glob::Pattern>,
-    report: &mut Report,
-) -> Result<(), Failure> {
-    let inspection = Inspection::open(&found.path).map_err(evidence_failed)?;
+/// What of a database is to be checked.
+struct Selection<'a> {
+    pattern: Option<&'a glob::Pattern>,
+    /// Whether a client's destinations are asked.
+    remote: bool,
+    /// URLs of a client's destinations; all that there ever were without a configuration.
+    configured: Option<Vec<String>>,
+}
+
+impl Selection<'_> {
+    fn takes(&self, name: &[u8]) -> bool {
+        self.pattern
+            .is_none_or(|pattern| pattern.matches(&String::from_utf8_lossy(name)))
+    }
+
+    /// The destinations of a client that are wanted.
+    fn places(&self, index: &Inspection) -> Result<BTreeMap<DestinationId, Place>, IndexError> {
+        let mut places = BTreeMap::new();
+        for (id, row) in index.destinations()? {
+            let configured = self.configured.as_ref();
+            if configured.is_none_or(|urls| urls.contains(&row.url)) {
+                let place = Place {
+                    destination: Destination::parse(&row.url).ok(),
+                    url: row.url,
+                    trust: if row.verified {
+                        Trust::Verified
+                    } else {
+                        Trust::Unverified
+                    },
+                };
+                places.insert(id, place);
+            }
+        }
+        Ok(places)
+    }
+}
+
+fn urls(settings: &Settings) -> Option<Vec<String>> {
+    match settings {
+        Settings::Client(client) => Some(
+            client
+                .destinations
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+        ),
+        Settings::Server(_) => None,
+    }
+}
+
+fn check(found: &Found, selection: &Selection<'_>, report: &mut Report) -> Result<(), Failure> {
+    let index = Inspection::open(&found.path).map_err(evidence_failed)?;
     let datadir = Dir::open(&found.datadir).map_err(|error| {
         let context = format!("cannot open the datadir {}", found.datadir.display());
         anyhow::Error::new(error).context(context)
@@ -66,36 +133,61 @@ fn check(
         })
     };
     let checked = progress::during(&label, &figures, || match found.kind {
-        Kind::Server => {
-            let wanted = |path: &WirePath| {
-                pattern.is_none_or(|pattern| {
-                    let path = [b"/", path.as_bytes()].concat();
-                    pattern.matches(&String::from_utf8_lossy(&path))
-                })
-            };
-            let verify = server::Verify {
-                datadir: &datadir,
-                index: &inspection,
-                wanted: &wanted,
-                figures: &figures,
-            };
-            verify.run(each).map_err(|error| match error {
-                server::VerifyError::Index(error) => evidence_failed(error),
-                error @ server::VerifyError::Walk(_) => error.into(),
-            })
-        }
-        Kind::Client => Err(Failure::usage(
-            "verifying a client's files is not available in this version",
-        )),
+        Kind::Server => verify_server(&datadir, &index, selection, &figures, each),
+        Kind::Client => verify_client(&datadir, &index, selection, &figures, each),
     });
-    if let Some(error) = trouble {
-        return Err(error);
+    match trouble {
+        Some(error) => Err(error),
+        None => checked,
     }
-    checked
+}
+
+fn verify_server(
+    datadir: &Dir,
+    index: &Inspection,
+    selection: &Selection<'_>,
+    figures: &Figures,
+    each: impl FnMut(Finding) -> bool,
+) -> Result<(), Failure> {
+    let wanted = |path: &WirePath| selection.takes(&[b"/", path.as_bytes()].concat());
+    let verify = server::Verify {
+        datadir,
+        index,
+        wanted: &wanted,
+        figures,
+    };
+    verify.run(each).map_err(|error| match error {
+        server::VerifyError::Index(error) => evidence_failed(error),
+        error @ server::VerifyError::Walk(_) => error.into(),
+    })
+}
+
+fn verify_client(
+    datadir: &Dir,
+    index: &Inspection,
+    selection: &Selection<'_>,
+    figures: &Figures,
+    each: impl FnMut(Finding) -> bool,
+) -> Result<(), Failure> {
+    let destinations = selection.places(index).map_err(evidence_failed)?;
+    let linked = destinations.values().all(|place| place.url != EMBEDDED_URL);
+    let wanted =
+        |file: &ClientFile| selection.takes(file.name.as_bytes()) || selection.takes(&file.source);
+    let verify = client::verify::Verify {
+        datadir,
+        index,
+        destinations: &destinations,
+        // The server in that directory has no address; its files are verified beside these.
+        ask: selection.remote && linked,
+        linked,
+        wanted: &wanted,
+        figures,
+    };
+    verify.run(each).map_err(evidence_failed)
 }
 
 /// A database that cannot be read is missing evidence.
-fn evidence_failed(error: crate::index::IndexError) -> Failure {
+fn evidence_failed(error: IndexError) -> Failure {
     match error.problem {
         Problem::Missing | Problem::NotOurs(_) | Problem::Row { .. } | Problem::Panicked(_) => {
             Failure::new(Exit::Incomplete, error)

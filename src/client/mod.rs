@@ -3,7 +3,7 @@
 //! In the order of what happens: [`walk`] and [`discover`] find a file, [`catalogue`] links it and
 //! gives it its name, [`watch`] marks it in [`dirty`] when it is written, [`plan`] decides what to
 //! do with it at a destination, and [`ship`] does that over [`http`], reading through [`source`].
-//! [`supervisor`] owns all of it; [`rebuild`] makes a lost database anew.
+//! [`supervisor`] owns all of it; [`rebuild`] makes a lost database anew, [`verify`] checks what is there.
 
 pub mod catalogue;
 pub mod dirty;
@@ -16,6 +16,7 @@ pub mod ship;
 pub mod source;
 mod status;
 pub mod supervisor;
+pub mod verify;
 pub mod walk;
 pub mod watch;
 
