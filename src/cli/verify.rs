@@ -11,6 +11,7 @@ use super::out::{self, Out};
 use super::progress;
 use super::table::{Column, count, plain, render};
 use crate::client;
+use crate::client::http::Connector;
 use crate::client::plan::Trust;
 use crate::client::verify::Place;
 use crate::config::{Destination, Settings};
@@ -55,7 +56,10 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
         let selection = Selection {
             pattern: pattern.as_ref(),
             remote: args.remote,
-            configured: settings.and_then(urls),
+            configured: match settings {
+                Some(Settings::Client(client)) => Some(&client.destinations),
+                _ => None,
+            },
         };
         check(&found, &selection, &mut report)?;
     }
@@ -71,8 +75,8 @@ struct Selection<'a> {
     pattern: Option<&'a glob::Pattern>,
     /// Whether a client's destinations are asked.
     remote: bool,
-    /// URLs of a client's destinations; all that there ever were without a configuration.
-    configured: Option<Vec<String>>,
+    /// A client's destinations; all that there ever were without a configuration.
+    configured: Option<&'a [Destination]>,
 }
 
 impl Selection<'_> {
@@ -85,34 +89,35 @@ impl Selection<'_> {
     fn places(&self, index: &Inspection) -> Result<BTreeMap<DestinationId, Place>, IndexError> {
         let mut places = BTreeMap::new();
         for (id, row) in index.destinations()? {
-            let configured = self.configured.as_ref();
-            if configured.is_none_or(|urls| urls.contains(&row.url)) {
-                let place = Place {
-                    destination: Destination::parse(&row.url).ok(),
-                    url: row.url,
-                    trust: if row.verified {
-                        Trust::Verified
-                    } else {
-                        Trust::Unverified
-                    },
-                };
-                places.insert(id, place);
-            }
+            let destination = match self.configured {
+                None => Destination::parse(&row.url).map_err(|error| error.to_string()),
+                Some(all) => match all.iter().find(|one| one.to_string() == row.url) {
+                    Some(destination) => Ok(destination.clone()),
+                    None => continue,
+                },
+            };
+            let place = Place {
+                url: row.url,
+                way: destination.and_then(|destination| self.way(destination)),
+                trust: if row.verified {
+                    Trust::Verified
+                } else {
+                    Trust::Unverified
+                },
+            };
+            places.insert(id, place);
         }
         Ok(places)
     }
-}
 
-fn urls(settings: &Settings) -> Option<Vec<String>> {
-    match settings {
-        Settings::Client(client) => Some(
-            client
-                .destinations
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-        ),
-        Settings::Server(_) => None,
+    fn way(&self, destination: Destination) -> Result<(Destination, Connector), String> {
+        let connector = if self.remote {
+            Connector::Tcp.secured(&destination)
+        } else {
+            Ok(Connector::Tcp)
+        };
+        let connector = connector.map_err(|error| error.to_string())?;
+        Ok((destination, connector))
     }
 }
 

@@ -178,6 +178,8 @@ fn a_closed_generation_is_listed_and_no_failure() {
     let client = Client::configure(&home.path().join("client"), &settings);
     assert!(client.sync(&[]).status.success());
     fs::write(logs.join("a"), "second\n").unwrap();
+    // The run that closes a generation says so.
+    assert_eq!(client.sync(&[]).status.code(), Some(3));
     let output = client.sync(&[]);
     assert!(output.status.success(), "{}", said(&output));
     for words in [&["verify"][..], &["verify", "--remote"]] {

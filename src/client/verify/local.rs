@@ -70,9 +70,9 @@ impl Verify<'_> {
             about.destination = Some(self.destinations[to].url.clone());
             (*to, checked(progress, about))
         };
-        let findings = job.progress.iter().map(at).collect();
+        let findings: Vec<_> = job.progress.iter().map(at).collect();
         match remote {
-            None => Vec::from_iter(Vec::into_iter(findings).map(|(_, finding)| finding)),
+            None => findings.into_iter().map(|(_, finding)| finding).collect(),
             Some(remote) => {
                 let local = Local {
                     content: &content,

@@ -86,8 +86,8 @@ impl Verify<'_> {
         let mut again = 0;
         loop {
             let findings = self.once(&job, remote.as_deref_mut());
-            let fine = |finding: &Finding| finding.verdict.severity() == Severity::Fine;
-            if findings.iter().all(fine) || again == VERIFY_AGAIN {
+            let is_fine = |finding: &Finding| finding.verdict.severity() == Severity::Fine;
+            if findings.iter().all(is_fine) || again == VERIFY_AGAIN {
                 return findings;
             }
             again += 1;

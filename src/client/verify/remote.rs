@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
 use super::{Job, Verify};
-use crate::client::http::{Connector, Line, Payload};
+use crate::client::http::{Connector, Line, LineError, Payload, Reply};
 use crate::client::plan::{Asked, FileError, Heard, Holding, Remote as Known, Trust, heard};
 use crate::config::Destination;
 use crate::index::client::DestinationId;
@@ -29,8 +29,8 @@ use crate::verify::hashes::{Content as _, Hashes};
 pub struct Place {
     /// Its URL, as the database has it.
     pub url: String,
-    /// Where that leads; `None` when it cannot be taken apart any more.
-    pub destination: Option<Destination>,
+    /// How it is reached, or why it cannot be.
+    pub way: Result<(Destination, Connector), String>,
     /// Whether it proves what it says.
     pub trust: Trust,
 }
@@ -204,8 +204,9 @@ impl<'a> Remote<'a> {
         asked: &Asked,
     ) -> Result<Heard, Silent> {
         let place = &self.places[&to];
-        let Some(destination) = &place.destination else {
-            return Err(Silent::Unreachable("its URL cannot be used".to_owned()));
+        let (destination, connector) = match &place.way {
+            Ok(way) => way,
+            Err(why) => return Err(Silent::Unreachable(why.clone())),
         };
         let runtime = match &self.runtime {
             Ok(runtime) => runtime,
@@ -218,7 +219,7 @@ impl<'a> Remote<'a> {
         let begun = clock::monotonic();
         loop {
             let kept = self.lines.remove(&to);
-            let answered = runtime.block_on(head(kept, destination, &target));
+            let answered = runtime.block_on(head(kept, destination, connector, &target));
             let (line, reply) = answered.map_err(|error| Silent::Unreachable(error.to_string()))?;
             self.lines.insert(to, line);
             if place.trust == Trust::Verified && reply.stamp().is_none() {
@@ -242,14 +243,15 @@ impl<'a> Remote<'a> {
 async fn head(
     kept: Option<Line>,
     destination: &Destination,
+    connector: &Connector,
     target: &str,
-) -> Result<(Line, crate::client::http::Reply), crate::client::http::LineError> {
+) -> Result<(Line, Reply), LineError> {
     if let Some(mut line) = kept.filter(Line::is_fit)
         && let Ok(reply) = line.ask(Method::HEAD, target, [], Payload::Empty).await
     {
         return Ok((line, reply));
     }
-    let mut line = Line::open(&Connector::Tcp, destination).await?;
+    let mut line = Line::open(connector, destination).await?;
     let reply = line.ask(Method::HEAD, target, [], Payload::Empty).await?;
     Ok((line, reply))
 }
