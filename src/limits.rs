@@ -156,6 +156,9 @@ pub const REGEX_BYTES: usize = 1024 * 1024;
 /// Connections that a server has open at once (`limits: connections`), as far as half of its
 /// descriptors go; more wait in the kernel's queue.
 pub const SERVER_CONNECTIONS: usize = 16_384;
+/// Longest time that a server keeps a connection: a client whose certificate was revoked, or has
+/// expired, then has to show it again. Longer than [`CONNECTION_AGE`], so that ours never notice.
+pub const SERVER_CONNECTION_AGE: Duration = Duration::from_secs(3600);
 /// Of these, one in so many is kept from any single peer, unless `limits: connections_per_peer`
 /// says otherwise: whoever opens as many as it can shuts nobody else out.
 pub const PEER_RESERVE: usize = 8;

@@ -1,6 +1,5 @@
 //! `shaftlog client`: the daemon that finds files and delivers them.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::args::ClientArgs;
@@ -9,9 +8,7 @@ use super::datadir::{Datadir, State, database_failed, quoted};
 use super::exit::{Exit, Failure};
 use super::load;
 use crate::client::catalogue::StartError;
-use crate::client::http::Connector;
 use crate::client::{self, RunError};
-use crate::config::Place;
 use crate::index::Kind;
 use crate::index::client::ClientIndex;
 use crate::sys::dir::Dir;
@@ -19,6 +16,7 @@ use crate::sys::dir::Dir;
 /// Runs the client that `args` name until it is asked to end.
 pub(super) fn run(args: &ClientArgs) -> Result<Exit, Failure> {
     let settings = load::client(&args.config)?;
+    let connectors = load::connectors(Some(&args.config), &settings)?;
     // Nothing is opened, linked or written before the datadir is ours alone.
     let datadir = Datadir::take(&settings.datadir, Kind::Client)?;
     let log = Log::start(settings.logfile.as_deref(), &args.flags)?;
@@ -35,18 +33,15 @@ pub(super) fn run(args: &ClientArgs) -> Result<Exit, Failure> {
             // Asked, or nobody is left who could.
             let _ = asked.await;
         };
-        let running = client::run(settings, links, index, Connector::Tcp, again, asked);
-        running.await.map_err(|error| failed(&args.config, error))
+        let running = client::run(settings, links, index, connectors, again, asked);
+        running.await.map_err(failed)
     })?;
     Ok(Exit::Done)
 }
 
 /// A client's failure with its exit code.
-fn failed(config: &Path, error: RunError) -> Failure {
+fn failed(error: RunError) -> Failure {
     match error {
-        RunError::Tls(number, error) => {
-            load::bad_tls(config, Place::DestinationTls(number, error.key), &error)
-        }
         RunError::NothingLinkable => Failure::new(Exit::BadConfig, error),
         RunError::Index(error) | RunError::Start(StartError::Index(error)) => {
             database_failed(error)

@@ -1,14 +1,16 @@
 //! Reading configurations: the file, and what it asks of this machine.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::args::{CLIENT_CONFIG, SERVER_CONFIG, Target};
 use super::exit::{Exit, Failure};
+use crate::client::http::Connector;
 use crate::config::{
     self, ClientSettings, ConfigError, Environment, Place, ServerSettings, Settings,
 };
 use crate::sys;
-use crate::tls::TlsError;
+use crate::tls::{Acceptor, TlsError};
 
 /// The settings of the client that is to run with `file`. A machine without an id gets one.
 pub(super) fn client(file: &Path) -> Result<ClientSettings, Failure> {
@@ -77,12 +79,40 @@ fn default_files() -> Result<Vec<&'static Path>, Failure> {
     }
 }
 
-/// What is said of certificates, with the place in `file` that names them.
-pub(super) fn bad_tls(file: &Path, place: Place, error: &TlsError) -> Failure {
-    bad(tls_fault(file, place, error))
+/// The certificates of the server that is to run with `file`, if it has any.
+pub(super) fn acceptor(
+    file: &Path,
+    settings: &ServerSettings,
+) -> Result<Option<Arc<Acceptor>>, Failure> {
+    let load = |tls| {
+        let loaded = Acceptor::load(tls);
+        loaded.map_err(|error| bad(tls_fault(file, Place::ServerTls(error.key), &error)))
+    };
+    Ok(settings.tls.as_ref().map(load).transpose()?.map(Arc::new))
 }
 
-/// The fault of [`bad_tls`].
+/// How each destination of a client is reached, with the certificates that it needs. The settings
+/// come from `file`, or from the command line.
+pub(super) fn connectors(
+    file: Option<&Path>,
+    settings: &ClientSettings,
+) -> Result<Vec<Connector>, Failure> {
+    let destinations = settings.destinations.iter().enumerate();
+    let secured = destinations.map(|(number, destination)| {
+        Connector::Tcp
+            .secured(destination)
+            .map_err(|error| match file {
+                Some(file) => {
+                    let place = Place::DestinationTls(number, error.key);
+                    bad(tls_fault(file, place, &error))
+                }
+                None => Failure::usage(format!("{error} ({})", error.hint())),
+            })
+    });
+    secured.collect()
+}
+
+/// What is wrong with certificates, with the place in `file` that names them.
 pub(super) fn tls_fault(file: &Path, place: Place, error: &TlsError) -> ConfigError {
     config::fault_at(file, place, &error.to_string(), &error.hint())
 }

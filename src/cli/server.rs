@@ -1,6 +1,5 @@
 //! `shaftlog server`: the daemon that takes deliveries.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::args::ServerArgs;
@@ -8,15 +7,15 @@ use super::daemon::{self, Log};
 use super::datadir::{Datadir, State, database_failed, quoted};
 use super::exit::{Exit, Failure};
 use super::load;
-use crate::config::Place;
 use crate::index::Kind;
 use crate::index::server::ServerIndex;
-use crate::server::{self, ServerError};
+use crate::server;
 use crate::sys;
 
 /// Runs the server that `args` name until it is asked to end.
 pub(super) fn run(args: &ServerArgs) -> Result<Exit, Failure> {
     let settings = load::server(&args.config)?;
+    let acceptor = load::acceptor(&args.config, &settings)?;
     sys::host::raise_descriptors();
     // Nothing is opened, bound or written before the datadir is ours alone.
     let datadir = Datadir::take(&settings.datadir, Kind::Server)?;
@@ -35,16 +34,8 @@ pub(super) fn run(args: &ServerArgs) -> Result<Exit, Failure> {
             // An error is a daemon that ends too.
             let _ = asked.await;
         };
-        let ran = server::run(&settings, index, dir, again, asked).await;
-        ran.map_err(|error| failed(&args.config, error))
+        let ran = server::run(&settings, index, dir, acceptor, again, asked).await;
+        Ok(ran.map_err(anyhow::Error::new)?)
     })?;
     Ok(Exit::Done)
-}
-
-/// A server's failure with its exit code.
-fn failed(config: &Path, error: ServerError) -> Failure {
-    match error {
-        ServerError::Tls(error) => load::bad_tls(config, Place::ServerTls(error.key), &error),
-        error => error.into(),
-    }
 }

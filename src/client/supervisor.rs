@@ -25,7 +25,7 @@ use crate::index::IndexError;
 use crate::index::client::ClientIndex;
 use crate::limits::FLUSH_INTERVAL;
 use crate::sys::dir::Dir;
-use crate::tls::{Follow, TlsError, follow};
+use crate::tls::{Follow, follow};
 
 /// Why a client ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -41,9 +41,6 @@ pub enum RunError {
         "nothing can be delivered: the files of every pattern lie on other filesystems (or bind mounts) than the datadir; put the datadir on the filesystem of the log files, one client for each"
     )]
     NothingLinkable,
-    /// The certificates of the destination with this number, counted from 0 (exit code 78).
-    #[error("{1}")]
-    Tls(usize, #[source] TlsError),
     /// A defect: a task ended that never should.
     #[error("a part of the client ended: {0}")]
     Task(#[from] JoinError),
@@ -80,18 +77,18 @@ fn open(settings: &ClientSettings, datadir: Dir, index: ClientIndex) -> Result<O
     })
 }
 
-/// Runs the client of a locked datadir until `asked` is done, then ends it in order; `again`
-/// (SIGHUP) asks for a scan and for another try at whatever is in error.
+/// Runs the client of a locked datadir until `asked` is done, then ends it in order. The destinations
+/// of `settings` are reached by `connectors`, in their order; `again` (SIGHUP) asks for a scan, for
+/// another try at whatever is in error, and for the certificates to be read again.
 pub async fn run(
     settings: ClientSettings,
     datadir: Dir,
     index: ClientIndex,
-    connector: Connector,
+    connectors: Vec<Connector>,
     again: Arc<Notify>,
     asked: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let settings = Arc::new(settings);
-    let connectors = secure(&settings, connector).await?;
     let certificates: Vec<_> = connectors
         .iter()
         .filter_map(Connector::certificates)
@@ -137,23 +134,6 @@ pub async fn run(
     tasks.shutdown().await;
     end(ships, catalogue).await?;
     ended
-}
-
-/// How each destination is reached; reads the certificates.
-async fn secure(
-    settings: &Arc<ClientSettings>,
-    connector: Connector,
-) -> Result<Vec<Connector>, RunError> {
-    let settings = Arc::clone(settings);
-    let secure = move || {
-        let destinations = settings.destinations.iter().enumerate();
-        let secured = destinations.map(|(number, destination)| {
-            let secured = connector.secured(destination);
-            secured.map_err(|error| RunError::Tls(number, error))
-        });
-        secured.collect()
-    };
-    spawn_blocking(secure).await?
 }
 
 /// Starts the delivery to each destination.

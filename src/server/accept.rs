@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
@@ -27,7 +27,8 @@ use super::pace::{Pace, Paced};
 use super::peers::Peers;
 use crate::config::Limits;
 use crate::limits::{
-    ACCEPT_PAUSE, CONNECTION_BUFFER, DRAIN_BYTES, HEAD_BYTES, LINGER, PEER_RESERVE, SHUTDOWN_TIME,
+    ACCEPT_PAUSE, CONNECTION_BUFFER, DRAIN_BYTES, HEAD_BYTES, LINGER, PEER_RESERVE,
+    SERVER_CONNECTION_AGE, SHUTDOWN_TIME,
 };
 use crate::sys::host;
 
@@ -165,6 +166,7 @@ where
         .max_buf_size(CONNECTION_BUFFER)
         .serve_connection(TokioIo::new(paced), Handler(Arc::clone(&caller)));
     let mut alarm = pin!(sleep(serving.idle));
+    let mut old = pin!(sleep(SERVER_CONNECTION_AGE));
     let mut is_ending = false;
     let result = loop {
         // All that moves the deadline happens while the connection is polled.
@@ -175,11 +177,11 @@ where
         tokio::select! {
             biased;
             result = polling => break result,
-            _ = serving.ending.wait_for(|ending| *ending), if !is_ending => {
-                is_ending = true;
-                std::pin::Pin::new(&mut connection).graceful_shutdown();
-            }
+            _ = serving.ending.wait_for(|ending| *ending), if !is_ending => {}
+            () = &mut old, if !is_ending => {}
         }
+        is_ending = true;
+        Pin::new(&mut connection).graceful_shutdown();
     };
     if let Err(failure) = result {
         debug!("{}: connection ended: {failure}", caller.peer);
@@ -219,4 +221,42 @@ async fn finish<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, is_peer_sendin
     };
     // The peer's time is up.
     let _ = timeout(LINGER, closing).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::index::server::ServerIndex;
+    use crate::server::Server;
+    use crate::sys::clock;
+    use crate::sys::dir::Dir;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_ends_when_it_is_old_and_not_before() {
+        let home = tempfile::tempdir().unwrap();
+        let database = home.path().join("server.redb");
+        ServerIndex::create(&database).unwrap();
+        let index = ServerIndex::open(&database, clock::now()).unwrap();
+        let server = Server::embedded(index, Dir::open(home.path()).unwrap()).unwrap();
+        let (mut stream, theirs) = duplex(64 * 1024);
+        let serving = tokio::spawn(server.serve_stream(theirs, "test".to_owned()));
+        let begun = tokio::time::Instant::now();
+        let mut answer = [0; 4096];
+        let last = loop {
+            // It may have been closed.
+            let _ = stream
+                .write_all(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+                .await;
+            match stream.read(&mut answer).await {
+                Ok(0) | Err(_) => break begun.elapsed(),
+                Ok(_) => sleep(Duration::from_secs(60)).await,
+            }
+        };
+        let late = SERVER_CONNECTION_AGE + Duration::from_secs(60);
+        assert!((SERVER_CONNECTION_AGE..=late).contains(&last), "{last:?}");
+        serving.await.unwrap();
+        server.stop().await;
+    }
 }

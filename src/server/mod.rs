@@ -65,7 +65,7 @@ use crate::index::server::ServerIndex;
 use crate::limits::{IDLE_TIMEOUT, OPEN_FILES, SERVER_REQUESTS};
 use crate::sys::dir::Dir;
 use crate::sys::host;
-use crate::tls::{Acceptor, Follow, TlsError, follow};
+use crate::tls::{Acceptor, Follow, follow};
 use crate::types::Offset;
 
 /// Why a server cannot run.
@@ -79,9 +79,6 @@ pub enum ServerError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The certificates (exit code 78).
-    #[error("{0}")]
-    Tls(#[source] TlsError),
     /// No thread could be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -104,16 +101,16 @@ impl From<&ServerSettings> for Rules {
 /// requests get [`SHUTDOWN_TIME`](crate::limits::SHUTDOWN_TIME), what was received and not
 /// acknowledged stays as tails, all that was acknowledged is in the index.
 ///
-/// The caller holds the datadir's lock. `datadir` is the directory that `index` belongs to. `again`
-/// (SIGHUP) asks for the certificates to be read again.
+/// The caller holds the datadir's lock. `datadir` is the directory that `index` belongs to. With
+/// an `acceptor` clients speak TLS; `again` (SIGHUP) asks for its certificates to be read again.
 pub async fn run(
     settings: &ServerSettings,
     index: ServerIndex,
     datadir: Dir,
+    acceptor: Option<Arc<Acceptor>>,
     again: Arc<Notify>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
-    let acceptor = acceptor(settings).await?;
     let address = SocketAddr::new(settings.bind_address, settings.listen_port);
     let listener = TcpListener::bind(address)
         .await
@@ -138,16 +135,6 @@ pub async fn run(
     }
     server.stop_and_wait_for(listening).await;
     Ok(())
-}
-
-/// Reads the certificates, if there are any to be read.
-async fn acceptor(settings: &ServerSettings) -> Result<Option<Arc<Acceptor>>, ServerError> {
-    let Some(tls) = settings.tls.clone() else {
-        return Ok(None);
-    };
-    let loaded = tokio::task::spawn_blocking(move || Acceptor::load(&tls)).await;
-    let loaded = loaded.map_err(|panicked| ServerError::Thread(panicked.into()))?;
-    loaded.map(Arc::new).map(Some).map_err(ServerError::Tls)
 }
 
 /// Says once what strangers can do, where they can reach the server.

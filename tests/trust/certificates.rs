@@ -346,6 +346,7 @@ fn files_that_cannot_be_used_stop_a_start_with_line_and_hint() {
             .collect();
         try_both(at_fault, &files(cert, key), &words);
     }
+    assert!(!path("data").exists(), "nothing was made");
     // What is over is no reason not to start, but one to say so.
     let config = path("expired.yaml");
     let text = format!(

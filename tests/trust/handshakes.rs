@@ -4,11 +4,12 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tempfile::TempDir;
 
+use super::authority::Certified;
 use super::certificates::Guarded;
 use super::identities::plain;
 use super::speaker::Speaker;
@@ -23,6 +24,25 @@ fn hello_of_tls_1_1() -> Vec<u8> {
     let mut hello = vec![22, 3, 1, 0, length + 4, 1, 0, 0, length];
     hello.extend(body);
     hello
+}
+
+/// What `own` speaks to the server, in one version only.
+fn config(
+    guarded: &Guarded,
+    own: &Certified,
+    version: &'static SupportedProtocolVersion,
+) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    let ca = CertificateDer::from_pem_slice(guarded.authority.pem().as_bytes()).unwrap();
+    roots.add(ca).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots);
+    let chain = vec![CertificateDer::from_pem_slice(own.cert.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
+    builder.with_client_auth_cert(chain, key).unwrap()
 }
 
 fn connect(port: u16) -> TcpStream {
@@ -50,27 +70,32 @@ fn tls_1_1_is_refused_and_1_2_and_1_3_are_not() {
         matches!(alert[..], [21, _, _, 0, 2, 2, 40 | 70]),
         "{alert:?}"
     );
-    let config = |version: &'static SupportedProtocolVersion| {
-        let mut roots = RootCertStore::empty();
-        let ca = CertificateDer::from_pem_slice(guarded.authority.pem().as_bytes()).unwrap();
-        roots.add(ca).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .with_root_certificates(roots);
-        let chain = vec![CertificateDer::from_pem_slice(own.cert.as_bytes()).unwrap()];
-        let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
-        builder.with_client_auth_cert(chain, key).unwrap()
-    };
     for version in [&TLS12, &TLS13] {
-        let mut speaker = Speaker::meet_with(guarded.server.port, config(version)).unwrap();
+        let mut speaker =
+            Speaker::meet_with(guarded.server.port, config(&guarded, &own, version)).unwrap();
         assert_eq!(speaker.ask("HEAD", "/", "", b"").unwrap().status, 200);
     }
     // Whoever wants nothing but another protocol inside is told so.
-    let mut other = config(&TLS13);
+    let mut other = config(&guarded, &own, &TLS13);
     other.alpn_protocols = vec![b"h2".to_vec()];
     assert!(Speaker::meet_with(guarded.server.port, other).is_err());
+}
+
+#[test]
+fn no_session_is_resumed_and_no_early_data_taken() {
+    let guarded = Guarded::start("");
+    let own = guarded.authority.certify("x");
+    for version in [&TLS12, &TLS13] {
+        let mut config = config(&guarded, &own, version);
+        config.enable_early_data = true;
+        // The store of sessions goes with the configuration.
+        let config = Arc::new(config);
+        for _ in 0..3 {
+            let mut speaker = Speaker::meet_by(guarded.server.port, Arc::clone(&config)).unwrap();
+            assert!(!speaker.is_resumed());
+            assert_eq!(speaker.ask("HEAD", "/", "", b"").unwrap().status, 200);
+        }
+    }
 }
 
 #[test]

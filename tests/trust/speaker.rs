@@ -47,10 +47,19 @@ impl Speaker {
     }
 
     pub fn meet_with(port: u16, config: ClientConfig) -> io::Result<Self> {
+        Self::meet_by(port, Arc::new(config))
+    }
+
+    /// Whether the handshake went on from an earlier one.
+    pub fn is_resumed(&self) -> bool {
+        self.0.conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
+    pub fn meet_by(port: u16, config: Arc<ClientConfig>) -> io::Result<Self> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_read_timeout(Some(DEADLINE))?;
         let name = ServerName::try_from("localhost").unwrap();
-        let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+        let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(connection, stream);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;

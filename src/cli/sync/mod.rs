@@ -34,13 +34,12 @@ use crate::client::catalogue::Catalogue;
 use crate::client::dirty::Dirty;
 use crate::client::http::Connector;
 use crate::client::watch::Watches;
-use crate::config::{ClientSettings, Destination, Place};
+use crate::config::{ClientSettings, Destination};
 use crate::index::Kind;
 use crate::index::client::ClientIndex;
 use crate::limits::{self, EMBEDDED_URL, PRIVATE_DIR};
 use crate::sys;
 use crate::sys::dir::Dir;
-use crate::tls::TlsError;
 use crate::types::Shown;
 
 /// Runs the delivery that `args` ask for.
@@ -52,7 +51,7 @@ pub(super) fn run(args: &SyncArgs) -> Result<Exit, Failure> {
     let order = Order::read(args)?;
     start_log(progress.screen(), args.debug)?;
     let runtime = Runtime::new()?;
-    let summary = runtime.block_on(order.carry_out(args, progress));
+    let summary = runtime.block_on(order.carry_out(args.patience.0, progress));
     // What still hangs hangs on a destination that was given up.
     runtime.shutdown_timeout(Duration::from_millis(100));
     let summary = summary?;
@@ -76,6 +75,8 @@ struct Order {
     datadir: Datadir,
     /// The directory to deliver to, as it was written, when it is that.
     directory: Option<PathBuf>,
+    /// How each destination is reached, unless that is the directory.
+    connectors: Vec<Connector>,
 }
 
 impl Order {
@@ -83,7 +84,8 @@ impl Order {
         if let Some(config) = &args.config {
             let settings = load::client(config)?;
             let rebuild = format!("-f {}", quoted(config));
-            return Self::with_links(settings, &rebuild);
+            let connectors = load::connectors(Some(config), &settings)?;
+            return Self::with_links(settings, connectors, &rebuild);
         }
         let Some(to) = &args.to else {
             return Err(Failure::usage("--pattern needs --to DIR or --to URL"));
@@ -92,7 +94,8 @@ impl Order {
             (To::Url(url), Some(datadir)) => {
                 let settings = settings::to_url(&args.pattern, &url, datadir)?;
                 let rebuild = format!("--datadir {}", quoted(datadir));
-                Self::with_links(settings, &rebuild)
+                let connectors = load::connectors(None, &settings)?;
+                Self::with_links(settings, connectors, &rebuild)
             }
             (To::Url(_), None) => Err(Failure::usage(
                 "--to URL needs --datadir DIR, for the links and the database, on the \
@@ -113,13 +116,18 @@ impl Order {
     }
 
     /// Files are held by links, as the daemon holds them.
-    fn with_links(settings: ClientSettings, rebuild: &str) -> Result<Self, Failure> {
+    fn with_links(
+        settings: ClientSettings,
+        connectors: Vec<Connector>,
+        rebuild: &str,
+    ) -> Result<Self, Failure> {
         let datadir = Datadir::take(&settings.datadir, Kind::Client)?;
         datadir.refuse_lost(Kind::Client, rebuild)?;
         Ok(Self {
             settings,
             datadir,
             directory: None,
+            connectors,
         })
     }
 
@@ -133,38 +141,41 @@ impl Order {
             settings,
             datadir,
             directory: Some(written.to_owned()),
+            connectors: Vec::new(),
         })
     }
 
-    async fn carry_out(self, args: &SyncArgs, progress: Progress) -> Result<Summary, Failure> {
+    async fn carry_out(
+        mut self,
+        patience: Duration,
+        progress: Progress,
+    ) -> Result<Summary, Failure> {
         let index = self.index()?;
         let dirty = Arc::new(Dirty::default());
         let destinations = &self.settings.destinations;
         let urls: Vec<String> = destinations.iter().map(Destination::to_string).collect();
-        let (catalogue, connector, server) = if self.directory.is_some() {
+        let (catalogue, connectors, server) = if self.directory.is_some() {
             let (server, connector) = Embedded::start(&self.datadir)?;
             // The server keeps as many open; the other half is for files in work.
             let most = sys::host::descriptors() / 4;
             let catalogue = Catalogue::with_descriptors(index, &urls, Arc::clone(&dirty), most)?;
-            (catalogue, connector, Some(server))
+            (catalogue, vec![connector], Some(server))
         } else {
             client::warn_once(&self.settings);
             let watches = Arc::new(Watches::new(Arc::clone(&dirty)));
             let links = Dir::open(self.datadir.dir.path())?;
             let catalogue =
                 Catalogue::with_links(links, index, &urls, Arc::clone(&dirty), watches)?;
-            (catalogue, Connector::Tcp, None)
+            (catalogue, std::mem::take(&mut self.connectors), None)
         };
-        let targets = self.targets(&connector, args.config.as_deref())?;
         let job = Job {
             patterns: self.settings.patterns.clone().into(),
             catalogue: Arc::new(catalogue),
             dirty,
-            targets,
+            targets: self.targets(connectors),
             connections: self.settings.connections,
-            patience: args.patience.0,
+            patience,
         };
-        drop(connector);
         let summary = deliver::run(job, progress).await;
         if let Some(server) = server {
             server.end().await;
@@ -193,33 +204,17 @@ impl Order {
         Ok(index)
     }
 
-    /// Where `config` or the command line says that files are delivered.
-    fn targets(
-        &self,
-        connector: &Connector,
-        config: Option<&Path>,
-    ) -> Result<Vec<Target>, Failure> {
-        let target = |(number, destination): (usize, &Destination)| {
-            let connector = connector.secured(destination);
-            Ok(Target {
-                label: match &self.directory {
-                    Some(directory) => Shown(directory.as_os_str().as_encoded_bytes()).to_string(),
-                    None => destination.to_string(),
-                },
-                destination: destination.clone(),
-                connector: connector.map_err(|error| bad_tls(config, number, &error))?,
-            })
+    fn targets(&self, connectors: Vec<Connector>) -> Vec<Target> {
+        let target = |(destination, connector): (&Destination, Connector)| Target {
+            label: match &self.directory {
+                Some(directory) => Shown(directory.as_os_str().as_encoded_bytes()).to_string(),
+                None => destination.to_string(),
+            },
+            destination: destination.clone(),
+            connector,
         };
-        let destinations = self.settings.destinations.iter().enumerate();
-        destinations.map(target).collect()
-    }
-}
-
-/// What is said of a destination's certificates.
-fn bad_tls(config: Option<&Path>, number: usize, error: &TlsError) -> Failure {
-    match config {
-        Some(file) => load::bad_tls(file, Place::DestinationTls(number, error.key), error),
-        None => Failure::usage(format!("{error} ({})", error.hint())),
+        let destinations = self.settings.destinations.iter();
+        destinations.zip(connectors).map(target).collect()
     }
 }
 
