@@ -26,3 +26,21 @@ async fn whoever_is_free_meets_a_destination_again() {
     server.lock().held = None;
     world.delivered(0).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_could_not_be_read_here_is_tried_again_soon() {
+    let server = TestServer::new(true);
+    let world = World::new(std::slice::from_ref(&server), &[("log", b"one\n")]);
+    world.delivered(0).await;
+    let away = world.path("away");
+    fs::rename(world.path("log"), &away).unwrap();
+    std::os::unix::fs::symlink(&away, world.path("log")).unwrap();
+    world.mark("log");
+    let errors = || world.ships[0].status().errors;
+    until("the error", || !errors().is_empty()).await;
+    assert!(matches!(errors()[0].1, FileError::Unreadable(_)));
+    fs::rename(&away, world.path("log")).unwrap();
+    world.append("log", b"two\n");
+    until("the second line", || world.progress(0, "log") == 8).await;
+    until("no error any more", || errors().is_empty()).await;
+}
