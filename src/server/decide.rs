@@ -132,9 +132,7 @@ pub(crate) fn put(request: &Put, at: &Standing, known: &[Prefix], policy: Policy
     match at.state {
         ServerState::Diverged => Verdict::Refuse(Problem::Diverged),
         ServerState::Retired => Verdict::Refuse(Problem::Retired),
-        // Its recovery is not over: the file is shorter than what was vouched for.
-        ServerState::Regressed => Verdict::Refuse(Problem::Hashing),
-        ServerState::Vouched | ServerState::Unproven => match request {
+        ServerState::Vouched | ServerState::Unproven | ServerState::Regressed => match request {
             Put::Confirm(confirm) => self::confirm(confirm, at, known),
             Put::Append(append) => self::append(append, at, known, policy),
         },
@@ -253,7 +251,6 @@ pub(crate) fn head(length: Option<Offset>, at: &Standing, known: &[Prefix]) -> H
         _ if !at.has_row && !at.has_file => HeadVerdict::NotFound,
         ServerState::Retired => HeadVerdict::Refuse(Problem::Retired),
         ServerState::Diverged => HeadVerdict::Refuse(Problem::Diverged),
-        ServerState::Regressed => HeadVerdict::Refuse(Problem::Hashing),
         _ if length > at.vouched.length => HeadVerdict::Refuse(Problem::Gap),
         _ => match at.hash(length, known) {
             Some(hash) => HeadVerdict::Prefix(Prefix { length, hash }),

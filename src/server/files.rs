@@ -53,8 +53,6 @@ pub(crate) struct FileState {
     pub(crate) ahead: Vec<PrefixHasher>,
     /// Hashes of shorter prefixes that somebody asked for.
     pub(crate) asked: Vec<Prefix>,
-    /// The file does not hold what the row vouches for; it is left alone until it changes.
-    pub(crate) faulty: bool,
 }
 
 /// Hashes and hashers that are kept of one path beyond those at L and S.
@@ -71,7 +69,6 @@ impl FileState {
             vouched: PrefixHasher::new(),
             ahead: Vec::new(),
             asked: Vec::new(),
-            faulty: false,
         }
     }
 
@@ -99,11 +96,22 @@ impl FileState {
         }
     }
 
+    /// Whether the path takes nothing: its row alone says how it stands, and its file is not read.
+    pub(crate) fn is_frozen(&self) -> bool {
+        let frozen = [ServerState::Diverged, ServerState::Retired];
+        self.row
+            .as_ref()
+            .is_some_and(|row| frozen.contains(&row.state))
+    }
+
     /// The plain values that decisions are made from.
     pub(crate) fn standing(&self) -> Standing {
         let row = self.row.as_ref();
         Standing {
-            vouched: self.vouched.prefix(),
+            vouched: match row {
+                Some(row) if self.is_frozen() => row.vouched,
+                _ => self.vouched.prefix(),
+            },
             size: self.size(),
             state: row.map_or(ServerState::Vouched, |row| row.state),
             has_row: row.is_some(),
@@ -140,10 +148,6 @@ impl FileState {
         self.asked.push(prefix);
     }
 
-    fn shown_if_sound(&self) -> Option<Shown> {
-        (!self.faulty).then(|| self.shown())
-    }
-
     /// What a HEAD says.
     pub(crate) fn shown(&self) -> Shown {
         let size = self.size();
@@ -151,7 +155,7 @@ impl FileState {
         Shown {
             epoch: self.epoch,
             standing: self.standing(),
-            tail: (size > self.length()).then(|| Tail {
+            tail: (size > self.length() && !self.is_frozen()).then(|| Tail {
                 size,
                 hash: at_end.map(PrefixHasher::hash),
             }),
@@ -197,7 +201,7 @@ impl Slot {
         let end = state.as_deref().map(FileState::length);
         match self.flight.as_mut().map(|flight| flight.go_on_from(end)) {
             None => {
-                self.shown = state.as_deref().and_then(FileState::shown_if_sound);
+                self.shown = state.as_deref().map(FileState::shown);
                 self.state = state;
             }
             Some(true) => self.state = state,
@@ -257,7 +261,7 @@ impl Claim {
     pub(crate) fn show(&self) {
         let mut slot = self.entry.slot();
         if slot.flight.is_none() {
-            slot.shown = self.state.as_deref().and_then(FileState::shown_if_sound);
+            slot.shown = self.state.as_deref().map(FileState::shown);
         }
     }
 
@@ -266,7 +270,7 @@ impl Claim {
         let slot = self.entry.slot();
         match slot.flight {
             Some(_) => slot.shown,
-            None => self.state.as_deref().and_then(FileState::shown_if_sound),
+            None => self.state.as_deref().map(FileState::shown),
         }
     }
 

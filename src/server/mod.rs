@@ -6,6 +6,7 @@
 //!   before it is kept elsewhere.
 //! * [`commit`]: one transaction for as many changes as wait.
 //! * [`recover`]: from row and file to what is known; [`files`]: who may touch a file now.
+//! * [`evidence`]: what becomes of a file that is not what its row vouches for.
 //! * [`pass`]: whether the files are as the server before left them.
 //! * [`accept`], [`handler`], [`request`], [`answer`]: HTTP; [`handshake`]: TLS; [`access`]: who
 //!   may do what.
@@ -22,6 +23,7 @@ mod commit;
 mod core;
 mod data;
 mod decide;
+mod evidence;
 mod files;
 mod flight;
 mod handler;
@@ -34,6 +36,7 @@ pub mod rebuild;
 mod recover;
 mod reply;
 mod request;
+mod retire;
 mod status;
 mod upkeep;
 mod vouch;

@@ -17,6 +17,7 @@ use super::commit::Uncommitted;
 use super::core::Core;
 use super::files::{Claim, Work};
 use super::recover::{self, Trouble};
+use super::retire;
 use crate::index::IndexError;
 use crate::index::server::{ServerChange, ServerFile, ServerState};
 use crate::limits::{PASS_NEWEST, PASS_ROWS, REOPEN_MAX};
@@ -156,9 +157,10 @@ fn found(core: &Core, path: &WirePath) -> Result<Found, IndexError> {
 
 fn judge(row: &ServerFile, stat: Option<&FileStat>) -> Found {
     let length = row.vouched.length;
-    let is_past = matches!(row.state, ServerState::Retired | ServerState::Diverged);
     match stat {
-        _ if is_past => Found::AsLeft,
+        // To be removed.
+        _ if retire::is_left_over(row, stat) => Found::Plain,
+        _ if matches!(row.state, ServerState::Retired | ServerState::Diverged) => Found::AsLeft,
         None if length == Offset::ZERO => Found::AsLeft,
         None => Found::Plain,
         Some(stat) if stat.size < length => Found::Plain,
@@ -172,8 +174,10 @@ fn judge(row: &ServerFile, stat: Option<&FileStat>) -> Found {
 
 /// Once more, with the claim in hand: nobody appends meanwhile. Whether it is to be marked.
 fn examine(core: &Core, mut claim: Claim) -> Result<bool, IndexError> {
-    if claim.state.is_some() {
-        // Looked at since the start, by a request.
+    let stat = recover::regular(core, claim.path()).ok().flatten();
+    let known = claim.state.as_deref();
+    if known.is_some_and(|state| state.is_as_seen(stat.as_ref())) {
+        // Looked at already, by a request.
         return Ok(false);
     }
     let found = found(core, claim.path())?;

@@ -6,9 +6,11 @@
 //! | found | done |
 //! |---|---|
 //! | file as its row says | the hasher goes on; its hash has to be the recorded one |
-//! | another inode, size, mtime or ctime | all of 0..L is hashed and synced; equal: go on, what is behind L is a tail |
-//! | hash differs, or the file is shorter than L | left alone: 503 `hashing`, one line, one event |
+//! | another inode, size, mtime or ctime | all of 0..L is hashed, at each length on record, and synced; equal: go on, what is behind L is a tail |
+//! | shorter than L, and right as far as it goes | `regressed`: see [`evidence`] |
+//! | a hash differs | `diverged`: see [`evidence`] |
 //! | a file without a row | a tail from 0 |
+//! | a retired file that is still there | removed |
 //!
 //! Hashing holds the path's claim; others wait for a while or are told `hashing`.
 
@@ -16,13 +18,16 @@ use std::io;
 use std::sync::Arc;
 
 use hyper::StatusCode;
+use tokio::sync::SemaphorePermit;
 use tracing::{error, info};
 
 use super::answer::Answer;
 use super::commit::{Epoch, Uncommitted};
 use super::core::Core;
 use super::data::DataFile;
+use super::evidence;
 use super::files::{Claim, FileState};
+use super::retire;
 use crate::index::server::{Footprint, ServerChange, ServerFile};
 use crate::index::{EventKind, IndexError, NewEvent};
 use crate::limits::{IO_CHUNK, SHORT_HASH_BYTES, TAIL_HASH_BYTES};
@@ -30,6 +35,8 @@ use crate::prefix::PrefixHasher;
 use crate::sys::dir::Access;
 use crate::sys::file::{self, File, FileKind, FileStat};
 use crate::types::{Offset, WirePath};
+use crate::verify::hashes::Difference;
+use crate::verify::server::recorded;
 use crate::wire::Problem;
 
 /// Why nothing can be done with a path now.
@@ -38,9 +45,12 @@ pub(crate) enum Trouble {
     /// The path names something that is no file of ours.
     #[error("{0}")]
     Path(&'static str),
-    /// The file is not what its row vouches for.
+    /// The disk refused to make the file's bytes durable.
+    #[error("the disk failed; the file is read again")]
+    Unsynced,
+    /// The file is frozen.
     #[error("the file is not what was vouched for; an operator has been told")]
-    Faulty,
+    Diverged,
     /// Somebody changed the file while we looked, or the server ends.
     #[error("{0}")]
     Busy(&'static str),
@@ -81,7 +91,8 @@ impl Trouble {
         let words = self.to_string();
         match self {
             Self::Path(_) => Answer::malformed(Problem::Path, words),
-            Self::Faulty => Answer::refusal(Problem::Hashing, words),
+            Self::Unsynced => Answer::refusal(Problem::Hashing, words),
+            Self::Diverged => Answer::refusal(Problem::Diverged, words),
             Self::Busy(_) => Answer::refusal(Problem::Busy, words),
             Self::Index(_) | Self::Disk(_) | Self::Uncommitted(_) => {
                 Answer::refusal(Problem::Store, words)
@@ -148,10 +159,7 @@ fn look_closer(core: &Core, claim: &mut Claim, epoch: Epoch) -> Result<(), Troub
         let found = load(core, claim.path(), epoch, stat)?;
         claim.state = Some(Box::new(found));
     }
-    match &claim.state {
-        Some(state) if state.faulty => Err(Trouble::Faulty),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// What the path names, if that is nothing or a regular file.
@@ -176,12 +184,20 @@ fn load(
         seen: stat,
         ..FileState::absent(epoch)
     };
+    if let Some(row) = &state.row
+        && state.is_frozen()
+    {
+        if retire::is_left_over(row, stat.as_ref()) {
+            retire::remove(core, path)?;
+            state.seen = None;
+        }
+        return Ok(state);
+    }
     let Some(stat) = stat else {
-        if let Some(row) = &state.row
+        if let Some(row) = &mut state.row
             && row.vouched.length > Offset::ZERO
         {
-            report(core, path, epoch, EventKind::Regressed, "the file is gone");
-            state.faulty = true;
+            *row = evidence::regress(core, path, epoch, row, &PrefixHasher::new(), None)?;
         }
         return Ok(state);
     };
@@ -193,22 +209,50 @@ fn load(
     if file::stat(&file)?.inode != stat.inode {
         return Err(Trouble::Busy("the file was replaced while it was opened"));
     }
-    if let Some(row) = state.row.clone() {
-        match compare(core, path, epoch, &file, &row, &stat)? {
-            Ok(hasher) => {
-                state.vouched = hasher;
-                if stat.size == row.vouched.length {
-                    note_footprint(core, path, epoch, &mut state);
-                }
-            }
-            Err((kind, detail)) => {
-                report(core, path, epoch, kind, &detail);
-                state.faulty = true;
-            }
-        }
+    if state.row.is_some() {
+        compare(core, path, &file, &mut state)?;
     }
     state.file = Some(Arc::new(DataFile::new(file, stat.size)));
     Ok(state)
+}
+
+/// Brings row and hasher of `state` up to what `file` holds.
+fn compare(
+    core: &Core,
+    path: &WirePath,
+    file: &File,
+    state: &mut FileState,
+) -> Result<(), Trouble> {
+    let epoch = state.epoch;
+    let (Some(row), Some(stat)) = (&mut state.row, state.seen) else {
+        return Ok(());
+    };
+    if stat.size == row.vouched.length
+        && footprint(&stat) == row.footprint
+        && let Some(hasher) = resume(file, row)?
+    {
+        state.vouched = hasher;
+        return Ok(());
+    }
+    let there = stat.size.min(row.vouched.length);
+    let hasher = match hash_recorded(core, file, row, there)? {
+        Ok(hasher) => hasher,
+        Err(difference) => {
+            let detail = evidence::in_words(&difference);
+            *row = evidence::diverge(core, path, epoch, row, &detail)?;
+            return Ok(());
+        }
+    };
+    // Whoever put these bytes here, we vouch for them from now on.
+    sync(core, path, epoch, file)?;
+    core.dir.sync_chain(path.as_bytes())?;
+    if there < row.vouched.length {
+        *row = evidence::regress(core, path, epoch, row, &hasher, Some(&stat))?;
+    } else if stat.size == there || stat.inode != row.footprint.inode {
+        note_footprint(core, path, epoch, row, &stat);
+    }
+    state.vouched = hasher;
+    Ok(())
 }
 
 /// Runs `open`, which needs a descriptor; when they have run out, those of idle paths are given
@@ -230,7 +274,7 @@ pub(crate) fn sync(core: &Core, path: &WirePath, epoch: Epoch, file: &File) -> R
         let event = NewEvent::now(EventKind::SyncFailed, path.as_bytes(), failure.to_string());
         let changes = vec![ServerChange::Event(event)];
         core.commits.submit(epoch, changes, Box::new(|_| ()));
-        Trouble::Faulty
+        Trouble::Unsynced
     })
 }
 
@@ -243,43 +287,29 @@ pub(crate) fn footprint(stat: &FileStat) -> Footprint {
     }
 }
 
-/// The hasher at L if the file holds what the row says; else what is wrong with it.
-fn compare(
+/// The hasher at `end` if all that is on record of the bytes before it holds.
+fn hash_recorded(
     core: &Core,
-    path: &WirePath,
-    epoch: Epoch,
     file: &File,
     row: &ServerFile,
-    stat: &FileStat,
-) -> Result<Result<PrefixHasher, (EventKind, String)>, Trouble> {
-    let (size, vouched) = (stat.size, row.vouched);
-    if size < vouched.length {
-        let detail = format!(
-            "{size} bytes are there, {} were vouched for",
-            vouched.length
-        );
-        return Ok(Err((EventKind::Regressed, detail)));
+    end: Offset,
+) -> Result<Result<PrefixHasher, Difference>, Trouble> {
+    let past = core.index.past_of(row.id)?;
+    let recorded = recorded(&past, row);
+    let _turn = turn(core, end.bytes())?;
+    let (mut hasher, mut same) = (PrefixHasher::new(), Offset::ZERO);
+    for expected in recorded.into_iter().filter(|prefix| prefix.length <= end) {
+        hasher = read_on(core, file, hasher, expected.length)?;
+        if hasher.prefix() != expected {
+            return Ok(Err(Difference {
+                same,
+                expected,
+                found: hasher.hash(),
+            }));
+        }
+        same = expected.length;
     }
-    if size == vouched.length
-        && footprint(stat) == row.footprint
-        && let Some(hasher) = resume(file, row)?
-    {
-        return Ok(Ok(hasher));
-    }
-    let hasher = hash_on(core, file, PrefixHasher::new(), vouched.length)?;
-    if hasher.prefix() != vouched {
-        let detail = format!(
-            "the first {} bytes hash to {}, not to {}",
-            vouched.length,
-            hasher.hash(),
-            vouched.hash
-        );
-        return Ok(Err((EventKind::Diverged, detail)));
-    }
-    // Whoever put these bytes here, we vouch for them from now on.
-    sync(core, path, epoch, file)?;
-    core.dir.sync_chain(path.as_bytes())?;
-    Ok(Ok(hasher))
+    Ok(Ok(read_on(core, file, hasher, end)?))
 }
 
 /// The stored hasher, if with the bytes of its open block it gives the recorded hash.
@@ -301,22 +331,38 @@ fn resume(file: &File, row: &ServerFile) -> io::Result<Option<PrefixHasher>> {
 pub(crate) fn hash_on(
     core: &Core,
     file: &File,
+    hasher: PrefixHasher,
+    end: Offset,
+) -> Result<PrefixHasher, Trouble> {
+    let _turn = turn(core, end.since(hasher.length()))?;
+    read_on(core, file, hasher, end)
+}
+
+/// Leave to hash so many bytes: many large files at once must not take every thread that the
+/// others need.
+fn turn(core: &Core, bytes: u64) -> Result<Option<SemaphorePermit<'_>>, Trouble> {
+    if bytes <= SHORT_HASH_BYTES {
+        return Ok(None);
+    }
+    let turn = core.hashing.try_acquire();
+    turn.map(Some)
+        .map_err(|_| Trouble::Busy("many other files are being hashed"))
+}
+
+fn read_on(
+    core: &Core,
+    file: &File,
     mut hasher: PrefixHasher,
     end: Offset,
 ) -> Result<PrefixHasher, Trouble> {
-    // Many large files at once must not take every thread that the others need.
-    let is_long = end.since(hasher.length()) > SHORT_HASH_BYTES;
-    let _turn = match is_long.then(|| core.hashing.try_acquire()) {
-        Some(Err(_)) => return Err(Trouble::Busy("many other files are being hashed")),
-        turn => turn,
-    };
-    let mut buffer = vec![0; IO_CHUNK];
+    let most = end.since(hasher.length()).min(IO_CHUNK as u64);
+    let mut buffer = vec![0; usize::try_from(most).unwrap_or(IO_CHUNK)];
     while hasher.length() < end {
         if core.is_stopping() {
             return Err(Trouble::Busy("the server ends"));
         }
-        let left = end.since(hasher.length()).min(IO_CHUNK as u64);
-        let wanted = usize::try_from(left).unwrap_or(IO_CHUNK);
+        let left = usize::try_from(end.since(hasher.length())).unwrap_or(usize::MAX);
+        let wanted = left.min(buffer.len());
         let read = file::read_at(file, hasher.length(), &mut buffer[..wanted])?;
         if read == 0 {
             return Err(Trouble::Busy("the file became shorter while it was read"));
@@ -326,8 +372,12 @@ pub(crate) fn hash_on(
     Ok(hasher)
 }
 
-/// Finds H(`length`), at most S, and keeps it.
-pub(crate) fn find_hash(core: &Core, state: &mut FileState, length: Offset) -> Result<(), Trouble> {
+/// The hasher at `length`, at most S, from the nearest one that is at hand.
+pub(crate) fn hash_at(
+    core: &Core,
+    state: &FileState,
+    length: Offset,
+) -> Result<PrefixHasher, Trouble> {
     let Some(file) = &state.file else {
         return Err(Trouble::Busy("the file is gone"));
     };
@@ -339,7 +389,12 @@ pub(crate) fn find_hash(core: &Core, state: &mut FileState, length: Offset) -> R
         .max_by_key(|hasher| hasher.length())
         .cloned()
         .unwrap_or_default();
-    let hasher = hash_on(core, file, from, length)?;
+    hash_on(core, file, from, length)
+}
+
+/// Finds H(`length`), at most S, and keeps it.
+pub(crate) fn find_hash(core: &Core, state: &mut FileState, length: Offset) -> Result<(), Trouble> {
+    let hasher = hash_at(core, state, length)?;
     if length > state.length() {
         state.keep_ahead(hasher);
     } else {
@@ -361,10 +416,13 @@ pub(crate) fn hash_short_tail(core: &Core, state: &mut FileState) -> Result<(), 
 
 /// Somebody touched the file and changed nothing: remember how it looks now, so that the next
 /// start need not hash it.
-fn note_footprint(core: &Core, path: &WirePath, epoch: Epoch, state: &mut FileState) {
-    let (Some(row), Some(stat)) = (&mut state.row, &state.seen) else {
-        return;
-    };
+fn note_footprint(
+    core: &Core,
+    path: &WirePath,
+    epoch: Epoch,
+    row: &mut ServerFile,
+    stat: &FileStat,
+) {
     if row.footprint == footprint(stat) {
         return;
     }
@@ -373,15 +431,4 @@ fn note_footprint(core: &Core, path: &WirePath, epoch: Epoch, state: &mut FileSt
     let change = ServerChange::put(path.clone(), row.clone());
     // Should it fail, the next start hashes once more.
     core.commits.submit(epoch, vec![change], Box::new(|_| ()));
-}
-
-/// One line, one event, however often it is found; clients are told to look at their files again.
-fn report(core: &Core, path: &WirePath, epoch: Epoch, kind: EventKind, detail: &str) {
-    if !core.told.is_news(path, detail) {
-        return;
-    }
-    error!("{path}: {detail}; nothing is written to it until that is cured");
-    let event = NewEvent::now(kind, path.as_bytes(), detail);
-    let changes = vec![ServerChange::Event(event), ServerChange::Suspect];
-    core.commits.submit(epoch, changes, Box::new(|_| ()));
 }

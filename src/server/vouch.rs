@@ -14,6 +14,7 @@ use super::answer::Answer;
 use super::commit::{Epoch, Uncommitted};
 use super::core::Core;
 use super::data::DataFile;
+use super::evidence;
 use super::files::{Claim, Entry, FileState, Shown};
 use super::flight::Flight;
 use super::recover::{self, Trouble};
@@ -47,7 +48,12 @@ pub(crate) struct Vouching {
 /// Makes it durable, has it committed and answers. Blocks until the change waits for its commit, or
 /// another landing of the path is before it. Meanwhile the path goes to the PUT that continues this
 /// one.
-pub(crate) fn vouch(core: &Arc<Core>, claim: Claim, vouching: Vouching, reply: Reply) {
+pub(crate) fn vouch(core: &Arc<Core>, mut claim: Claim, vouching: Vouching, reply: Reply) {
+    if let Err(trouble) = evidence::reach(core, &mut claim, &vouching.hasher) {
+        let answer = trouble.to_put().about(claim.shown());
+        drop(claim);
+        return reply.send(answer);
+    }
     let start = claim.hand_over(|entry, slot, state| {
         let state = match &slot.flight {
             Some(flight) if flight.has_failed() => None,
@@ -88,7 +94,7 @@ pub(crate) fn vouch_and_wait(
         make_durable(core, &path, state.epoch, file)?;
     }
     core.dir.sync_chain(path.as_bytes())?;
-    let changes = changes(&path, &row, vouching.adopts);
+    let changes = changes(&path, state.row.as_ref(), &row, vouching.adopts);
     core.commits
         .submit_and_wait(state.epoch, changes)
         .map_err(|_| Trouble::Busy("the index could not be written"))?;
@@ -102,8 +108,7 @@ pub(super) struct Landing {
     entry: Arc<Entry>,
     file: Arc<DataFile>,
     epoch: Epoch,
-    row: ServerFile,
-    adopts: bool,
+    changes: Vec<ServerChange>,
     is_new: bool,
     /// What is known after the commit.
     shown: Shown,
@@ -132,13 +137,14 @@ impl Landing {
         let row = row(core, state, &vouching, &stat);
         let is_new = state.row.is_none() || vouching.creates;
         let gained = row.vouched.length.since(state.length());
-        advance(state, row.clone(), vouching.hasher, stat);
+        let old = state.row.as_ref();
+        let changes = changes(entry.path(), old, &row, vouching.adopts);
+        advance(state, row, vouching.hasher, stat);
         Ok(Self {
             entry: Arc::clone(entry),
             file,
             epoch: state.epoch,
-            row,
-            adopts: vouching.adopts,
+            changes,
             is_new,
             shown: state.shown(),
             gained,
@@ -148,12 +154,12 @@ impl Landing {
     }
 
     /// See [`vouch`].
-    fn land(self, core: &Arc<Core>) {
+    fn land(mut self, core: &Arc<Core>) {
         let path = self.entry.path().clone();
         if let Err(trouble) = make_durable(core, &path, self.epoch, &self.file) {
             return self.fail(&trouble);
         }
-        let changes = changes(&path, &self.row, self.adopts);
+        let changes = std::mem::take(&mut self.changes);
         let (epoch, is_new) = (self.epoch, self.is_new);
         let core_after = Arc::clone(core);
         let done = Box::new(move |committed: Result<_, Uncommitted>| match committed {
@@ -244,23 +250,37 @@ fn changed_meanwhile(path: &WirePath) -> Trouble {
 fn row(core: &Core, state: &FileState, vouching: &Vouching, stat: &FileStat) -> ServerFile {
     let old = state.row.as_ref();
     let vouched = vouching.hasher.prefix();
+    let high_water = old
+        .and_then(|old| old.high_water)
+        .filter(|mark| mark.length > vouched.length);
     ServerFile {
-        id: old.map_or_else(|| core.index.allocate(), |old| old.id),
+        // A length that is given up is of another life: what was recorded of it binds no longer.
+        id: old
+            .filter(|old| old.vouched.length <= vouched.length)
+            .map_or_else(|| core.index.allocate(), |old| old.id),
         vouched,
         hasher: vouching.hasher.state(),
-        high_water: old
-            .and_then(|old| old.high_water)
-            .filter(|mark| mark.length > vouched.length),
+        high_water,
         footprint: recover::footprint(stat),
         writer: vouching.writer.clone(),
-        state: vouching.state,
+        state: match (high_water, vouching.state) {
+            (Some(_), _) => ServerState::Regressed,
+            (None, ServerState::Regressed) => ServerState::Vouched,
+            (None, state) => state,
+        },
         conditional: vouching.conditional,
         updated: clock::now(),
     }
 }
 
-fn changes(path: &WirePath, row: &ServerFile, adopts: bool) -> Vec<ServerChange> {
+fn changes(
+    path: &WirePath,
+    old: Option<&ServerFile>,
+    row: &ServerFile,
+    adopts: bool,
+) -> Vec<ServerChange> {
     let mut changes = vec![ServerChange::put(path.clone(), row.clone())];
+    changes.extend(evidence::refilled(path, old, row));
     if adopts {
         // Always the same words, so that a bad line is one event that counts.
         let detail = "bytes that were received but not acknowledged were proven and kept";

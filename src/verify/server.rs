@@ -219,7 +219,7 @@ enum Read {
 
 /// The prefixes that a file has to have: those of its history that no later, shorter one has made
 /// void, the present one, and what it was before it was found shorter.
-fn recorded(past: &[(Offset, HistoryRow)], row: &ServerFile) -> Vec<Prefix> {
+pub(crate) fn recorded(past: &[(Offset, HistoryRow)], row: &ServerFile) -> Vec<Prefix> {
     let mut past: Vec<_> = past.iter().collect();
     past.sort_by_key(|(length, row)| (row.at, *length));
     let present = [Some(row.vouched), row.high_water].into_iter().flatten();

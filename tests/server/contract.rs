@@ -91,7 +91,8 @@ fn check_prefix(answer: &Answer, file: Option<&Path>, asked: &Asked) -> Result<(
     if length.is_some() != tag.is_some() {
         return Err("Shaftlog-Length and ETag come together or not at all".into());
     }
-    if answer.status == 503 {
+    let problem = answer.header("shaftlog-problem");
+    if answer.status == 503 || matches!(problem, Some("diverged" | "retired")) {
         // Somebody else may have been at the file; this is what the index vouches for.
         return Ok(());
     }

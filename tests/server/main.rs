@@ -62,12 +62,15 @@ scripts! {
     others_in_mid_append
     pipelining
     rebuilt
+    refilled
+    regressed
     row_01_framing
     row_01_length
     row_01_method
     row_01_path
     row_01_range
     row_02_busy
+    row_03_diverged
     row_04_confirm
     row_04_confirm_tail
     row_04a_full

@@ -110,7 +110,7 @@ fn rule_10_a_bad_file_is_told_once_though_it_was_forgotten() {
     fs::write(server.datadir.join("bad"), "hullo").unwrap();
     for _ in 0..3 {
         let answer = ask(&mut connection, "HEAD", "/bad", "", b"").unwrap();
-        assert_eq!(answer.status, 503, "{}", answer.shown());
+        assert_eq!(answer.status, 409, "{}", answer.shown());
         // More paths than are remembered.
         for number in 0..300 {
             let path = format!("/other/{number}");

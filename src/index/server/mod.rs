@@ -229,6 +229,12 @@ impl ServerIndex {
             .read(|transaction| history::of(transaction, path))
     }
 
+    /// The lengths on record of one life of a path, shortest first, without the present one.
+    pub fn past_of(&self, id: FileId) -> Result<Vec<(Offset, HistoryRow)>, IndexError> {
+        self.engine
+            .read(|transaction| history::past_of(transaction, id))
+    }
+
     /// Thins what has become old enough; for the background, once in a while. Gives the number of
     /// rows that went.
     pub fn thin_history(&self, now: Timestamp) -> Result<u64, IndexError> {

@@ -118,7 +118,6 @@ fn row_3_diverged_and_retired_take_nothing() {
     for (state, problem) in [
         (ServerState::Diverged, Problem::Diverged),
         (ServerState::Retired, Problem::Retired),
-        (ServerState::Regressed, Problem::Hashing),
     ] {
         let at = Standing {
             state,

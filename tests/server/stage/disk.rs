@@ -79,7 +79,9 @@ impl Stage {
         };
         // A length speaks of the file; bytes speak of what the file no longer is.
         let (prefix, state) = if expected.starts_with('"') {
-            (self.names.bytes(expected)?, "vouched")
+            let (bytes, state) = expected.rsplit_once("\" ").unwrap_or((expected, "vouched"));
+            let quoted = format!("\"{}\"", bytes.trim_matches('"'));
+            (self.names.bytes(&quoted)?, state)
         } else {
             let (length, state) = expected.split_once(' ').unwrap_or((expected, "vouched"));
             let prefix = file.get(..parse(length)?);
@@ -92,6 +94,28 @@ impl Stage {
             Ok(())
         } else {
             Err(format!("row {path}: expected {expected}, got {row}"))
+        }
+    }
+
+    /// `/path "bytes"`, `/path none`
+    pub(super) fn high_water(&mut self, rest: &str) -> Result<(), String> {
+        let (path, expected) = rest.split_once(' ').ok_or("path and bytes")?;
+        let rows = common::rows(&self.server().datadir, "files");
+        let row = rows.iter().find(|row| row["path"] == path);
+        let mark = &row.ok_or(format!("no row of {path}"))?["high_water"];
+        let holds = if expected == "none" {
+            mark.is_null()
+        } else {
+            let bytes = self.names.bytes(expected)?;
+            mark["length"] == bytes.len()
+                && mark["blake3"] == blake3::hash(&bytes).to_hex().as_str()
+        };
+        if holds {
+            Ok(())
+        } else {
+            Err(format!(
+                "high water of {path}: expected {expected}, got {mark}"
+            ))
         }
     }
 

@@ -80,6 +80,7 @@ impl Stage {
                 let file = fs::read(self.path(path)).unwrap_or_default();
                 self.check_row(path, row, &file)
             }
+            "high_water" => self.high_water(first),
             "listed" => self.listed(first),
             "differ" => self.differ(first),
             "grown" => self.wait_for_growth(first),
