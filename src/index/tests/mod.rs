@@ -6,4 +6,5 @@ mod files;
 mod golden;
 mod kill;
 mod migrate;
+mod random_damage;
 mod shown;
