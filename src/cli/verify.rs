@@ -269,7 +269,8 @@ impl Report {
             cells.collect()
         });
         let titles: Vec<_> = columns.iter().map(|(title, _)| *title).collect();
-        out::print(&format!("\n{}", render(&titles, rows)))?;
+        let gap = if self.begun { "\n" } else { "" };
+        out::print(&format!("{gap}{}", render(&titles, rows)))?;
         Ok(())
     }
 
@@ -287,9 +288,8 @@ impl Report {
                 counts.join(", ")
             };
             let compared = count(self.compared);
-            let gap = if self.begun { "\n" } else { "" };
             out::print(&format!(
-                "{gap}{what}; {compared} recorded prefixes compared\n"
+                "\n{what}; {compared} recorded prefixes compared\n"
             ))?;
         }
         if let Some(out) = self.json {

@@ -113,6 +113,29 @@ where
         Ok(())
     }
 
+    /// Proves that a search for `start` was not led astray past rows that lie behind it: then the
+    /// row in front of where it ended is one of them.
+    fn prove_start(&self, start: Bound<&[u8]>) -> Result<(), Problem> {
+        let end = match start {
+            Bound::Unbounded => return Ok(()),
+            Bound::Included(key) => Bound::Excluded(key),
+            Bound::Excluded(key) => Bound::Included(key),
+        };
+        let mut rows = self.table.range::<&[u8]>((Bound::Unbounded, end))?;
+        if let Some((found, _)) = rows.next_back().transpose()? {
+            let found = found.value();
+            let is_before = match start {
+                Bound::Included(key) => found < key,
+                Bound::Excluded(key) => found <= key,
+                Bound::Unbounded => true,
+            };
+            if !is_before {
+                return Err(self.damaged(found, "it is out of order"));
+            }
+        }
+        Ok(())
+    }
+
     /// At most `limit` rows from `start` on, in the order of their keys.
     pub(crate) fn page(&self, start: Bound<&[u8]>, limit: usize) -> Result<Vec<(K, V)>, Problem> {
         let mut rows = Vec::new();
@@ -148,6 +171,7 @@ where
         start: Bound<&[u8]>,
         mut visit: impl FnMut(K, V) -> Result<bool, Problem>,
     ) -> Result<(), Problem> {
+        self.prove_start(start)?;
         let mut last: Option<Vec<u8>> = None;
         for row in self.table.range::<&[u8]>((start, Bound::Unbounded))? {
             let (key, value) = row?;
@@ -173,6 +197,9 @@ where
         limit: usize,
         mut each: impl FnMut(Result<(K, V), Problem>),
     ) -> Result<Option<Vec<u8>>, Problem> {
+        if let Err(astray) = self.prove_start(start) {
+            each(Err(astray));
+        }
         let mut greatest: Option<Vec<u8>> = None;
         let rows = self.table.range::<&[u8]>((start, Bound::Unbounded))?;
         for row in rows.take(limit) {

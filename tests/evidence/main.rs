@@ -8,6 +8,7 @@ mod client;
 mod common;
 mod db;
 mod verify;
+mod walk;
 
 use std::ffi::OsStr;
 use std::fs;
