@@ -123,6 +123,39 @@ pub const MAIL_PATHS: usize = 4096;
 pub const KEPT_FAILURES: usize = 4096;
 /// Pause between two writes of the client's progress; what a crash loses of it, a HEAD brings back.
 pub const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a delivered file whose source is gone is kept (`release_after`): a server that was
+/// restored from last night's backup, or last week's, can be refilled.
+pub const RELEASE_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How often files that only our links hold are looked at, at most; a shorter `release_after` makes
+/// it more often.
+pub const RELEASE_LOOK: Duration = Duration::from_secs(60);
+/// How often that is written down how long they have been quiet: what a crash can lose of it.
+pub const HOLD_WRITE: Duration = Duration::from_secs(600);
+/// Most quiet time that is counted while the client did not run.
+pub const RESTART_QUIET: Duration = Duration::from_secs(3600);
+/// How long a release waits for the confirmations that it has asked for before it looks again.
+pub const RELEASE_CONFIRM: Duration = Duration::from_secs(60);
+/// Most links that are released at once: each is a whole file to be read.
+pub const RELEASE_BATCH: usize = 64;
+/// Time in which every held file is read again (`scrub_period`), if the rate allows.
+pub const SCRUB_PERIOD: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Bytes a second that this reads (`scrub_rate`): a spinning disk hardly notices.
+pub const SCRUB_RATE: u64 = 8 * 1024 * 1024;
+/// Its least value: a period's worth of anything slower is nothing.
+pub const SCRUB_RATE_MIN: u64 = 1024;
+/// How long the destinations get to say where a file differs that the scrub found changed.
+pub const SCRUB_LOCATE: Duration = Duration::from_secs(60);
+/// Free bytes below which the client warns (`warn_free`): long before a disk of our days is full.
+pub const WARN_FREE: u64 = 1024 * 1024 * 1024;
+/// Most volatile ranges of one pattern, the bytes of one, and where the last may begin: they are
+/// kept in the database, and headers are what changes.
+pub const VOLATILE_RANGES: usize = 16;
+/// See [`VOLATILE_RANGES`].
+pub const VOLATILE_BYTES: u64 = 1024;
+/// See [`VOLATILE_RANGES`].
+pub const VOLATILE_END: u64 = 1 << 40;
+/// Files of which it is remembered where they differ from a destination's.
+pub const SEARCHES: usize = 64;
 /// How long `sync` goes on at a destination that makes no progress (`--patience`).
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// SIGTERM and SIGINT end a daemon within 10 s; open requests get this much of it.

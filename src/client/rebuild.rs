@@ -178,6 +178,7 @@ mod tests {
             glob: Glob::parse(&format!("{}/*", log.display())).unwrap(),
             exclude: Exclude::default(),
             naming: Naming::template("p", None).unwrap(),
+            volatile: Vec::new(),
         };
         let database = datadir.join(".shaftlog/client.redb");
         // What an interrupted attempt leaves.

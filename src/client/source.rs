@@ -1,19 +1,28 @@
 //! Reading a source: every byte of a log file that is hashed, compared or sent comes through
-//! [`Source`], and through nothing else.
+//! [`Source::read_at`], and through nothing else.
 
 use std::io;
 use std::sync::Arc;
 
+use super::overlay::Overlay;
 use crate::index::client::Seam;
 use crate::limits::{IO_CHUNK, SEAM_HEAD, SEAM_TAIL};
 use crate::prefix::{BadState, HasherState, PrefixHasher};
 use crate::sys::file::{self, File, FileStat};
-use crate::types::{FileId, Inode, Offset};
+use crate::types::{ByteRange, FileId, Inode, Offset};
 
 /// One open generation of one inode. Cheap to clone; calls block.
 #[derive(Clone, Debug)]
 pub struct Source {
     file: Arc<File>,
+    volatile: Option<Volatile>,
+}
+
+/// What is delivered as it was first read.
+#[derive(Clone, Debug)]
+struct Volatile {
+    ranges: Arc<[ByteRange]>,
+    overlay: Arc<Overlay>,
 }
 
 /// Why a prefix could not be hashed.
@@ -40,13 +49,27 @@ impl Source {
     pub fn checked(file: Arc<File>, inode: Inode) -> Result<Self, SourceError> {
         let stat = file::stat(&file)?;
         if stat.inode == inode {
-            Ok(Self { file })
+            Ok(Self {
+                file,
+                volatile: None,
+            })
         } else {
             Err(SourceError::Replaced {
                 found: stat.inode.number,
                 expected: inode.number,
             })
         }
+    }
+
+    /// The source with the bytes of `ranges`, and those that `overlay` knows, as they were first
+    /// read.
+    pub(in crate::client) fn overlaid(
+        self,
+        ranges: Arc<[ByteRange]>,
+        overlay: Arc<Overlay>,
+    ) -> Self {
+        let volatile = Some(Volatile { ranges, overlay });
+        Self { volatile, ..self }
     }
 
     /// Length now, in bytes.
@@ -61,7 +84,11 @@ impl Source {
 
     /// Reads from `at` until the buffer is full or the file ends; the number of bytes read.
     pub fn read_at(&self, at: Offset, buffer: &mut [u8]) -> io::Result<usize> {
-        file::read_at(&self.file, at, buffer)
+        let read = file::read_at(&self.file, at, buffer)?;
+        if let Some(Volatile { ranges, overlay }) = &self.volatile {
+            overlay.apply(ranges, at, &mut buffer[..read])?;
+        }
+        Ok(read)
     }
 
     /// The seam before `at`. Look at it *after* the bytes behind `at` were read: a truncation

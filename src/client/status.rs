@@ -5,11 +5,18 @@ use std::sync::Arc;
 
 use super::catalogue::Catalogue;
 use super::discover::Report;
+use super::release::Held;
 use super::ship::{Ship, Status};
 
 /// How everything stands. Opens the files that wait: it blocks.
-pub(super) fn line(catalogue: &Catalogue, ships: &[Arc<Ship>], report: &Report) -> String {
+pub(super) fn line(
+    catalogue: &Catalogue,
+    ships: &[Arc<Ship>],
+    report: &Report,
+    held: Held,
+) -> String {
     let mut line = format!("status: {} files", catalogue.active().len());
+    line.push_str(&holding(held));
     for ship in ships {
         let status = ship.status();
         let bytes = match status.files_behind {
@@ -46,6 +53,26 @@ fn destination(status: &Status, bytes: u64) -> String {
     }
     if !status.errors.is_empty() {
         let _ = write!(text, ", {} files in error", status.errors.len());
+    }
+    text
+}
+
+/// What would be free without our links, or is held by others too.
+fn holding(held: Held) -> String {
+    let mut text = String::new();
+    if held.alone.0 > 0 {
+        let (files, bytes) = held.alone;
+        let _ = write!(
+            text,
+            ", {bytes} bytes in {files} of them held by our links alone"
+        );
+    }
+    if held.elsewhere > 0 {
+        let files = held.elsewhere;
+        let _ = write!(
+            text,
+            ", {files} of them held elsewhere, where no pattern finds them"
+        );
     }
     text
 }

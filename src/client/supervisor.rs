@@ -17,6 +17,8 @@ use super::dirty::Dirty;
 use super::discover::{Discovery, Report};
 use super::http::Connector;
 use super::logrotate;
+use super::release::{Held, Releaser};
+use super::scrub::Scrub;
 use super::ship::Ship;
 use super::status;
 use super::watch::{Round, Watches};
@@ -62,7 +64,7 @@ fn open(settings: &ClientSettings, datadir: Dir, index: ClientIndex) -> Result<O
     let watches = Arc::new(Watches::new(Arc::clone(&dirty)));
     let (marks, watching) = (Arc::clone(&dirty), Arc::clone(&watches));
     let catalogue = Catalogue::with_links(datadir, index, &urls, marks, watching)?;
-    let catalogue = Arc::new(catalogue);
+    let catalogue = Arc::new(catalogue.with_volatile(&settings.patterns));
     let patterns = settings.patterns.clone().into();
     let mut discovery = Discovery::watching(patterns, Arc::clone(&catalogue));
     discovery.scan();
@@ -108,6 +110,8 @@ pub async fn run(
         following.await;
         std::future::pending().await
     });
+    let held = Arc::default();
+    start_upkeep(&mut tasks, &catalogue, &ships, &settings, &held)?;
     let mut status = ticks(settings.status_interval);
     tokio::pin!(asked);
     let ended = loop {
@@ -122,7 +126,8 @@ pub async fn run(
             }
             _ = status.tick() => {
                 let report = report.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                say_status(&catalogue, &ships, report).await?;
+                let held = *held.lock().unwrap_or_else(PoisonError::into_inner);
+                say_status(&catalogue, &ships, report, held).await?;
             }
             // None of them ends before it is told to, unless something in it panicked.
             Some(ended) = tasks.join_next() => {
@@ -198,6 +203,30 @@ fn start_tasks(
         Arc::clone(report),
         Arc::clone(rescan),
     ));
+}
+
+/// Starts what is done with files that are delivered.
+fn start_upkeep(
+    tasks: &mut JoinSet<JoinError>,
+    catalogue: &Arc<Catalogue>,
+    ships: &[Arc<Ship>],
+    settings: &ClientSettings,
+    held: &Arc<Mutex<Held>>,
+) -> Result<(), IndexError> {
+    let upkeep = settings.upkeep.clone();
+    if let Some(period) = upkeep.scrub_period {
+        let scrub = Scrub {
+            catalogue: Arc::clone(catalogue),
+            ships: ships.to_vec(),
+            period,
+            rate: upkeep.scrub_rate,
+        };
+        tasks.spawn(scrub.run());
+    }
+    let (catalogue, ships) = (Arc::clone(catalogue), ships.to_vec());
+    let releaser = Releaser::new(catalogue, upkeep, Arc::clone(held))?;
+    tasks.spawn(releaser.run(ships));
+    Ok(())
 }
 
 /// Looks at new names at once, and at everything every `scan_interval`.
@@ -291,9 +320,10 @@ async fn say_status(
     catalogue: &Arc<Catalogue>,
     ships: &[Arc<Ship>],
     report: Report,
+    held: Held,
 ) -> Result<(), RunError> {
     let (catalogue, ships) = (Arc::clone(catalogue), ships.to_vec());
-    let line = spawn_blocking(move || status::line(&catalogue, &ships, &report)).await?;
+    let line = spawn_blocking(move || status::line(&catalogue, &ships, &report, held)).await?;
     tracing::info!("{line}");
     Ok(())
 }

@@ -322,6 +322,7 @@ mod tests {
                 glob: Glob::parse(&at(pattern)).unwrap(),
                 exclude: Exclude::parse(["*.gz"]).unwrap(),
                 naming: Naming::template("p", None).unwrap(),
+                volatile: Vec::new(),
             });
             let walker = Walker::new(patterns.collect());
             for file in files {

@@ -11,7 +11,9 @@ use super::glob::{Exclude, Glob};
 use super::keys;
 use super::rename::Naming;
 use super::tls;
+use super::upkeep::{self, Upkeep};
 use super::yaml::Node;
+use crate::types::ByteRange;
 use crate::{limits, sys};
 
 /// What a configuration may ask of the machine it is read on.
@@ -60,6 +62,8 @@ pub struct ClientSettings {
     pub periodic_trigger_interval: Duration,
     /// Persistent connections to each destination, at least 1.
     pub connections: usize,
+    /// What is done with files that are delivered.
+    pub upkeep: Upkeep,
     /// Which files to deliver; the first pattern that selects a file has it.
     pub patterns: Vec<PatternSettings>,
     /// Where to deliver them; no two are the same.
@@ -77,6 +81,8 @@ pub struct PatternSettings {
     pub exclude: Exclude,
     /// The stable names of its files.
     pub naming: Naming,
+    /// Ranges of bytes that change later, in ascending order: delivered as they were first read.
+    pub volatile: Vec<ByteRange>,
 }
 
 impl PatternSettings {
@@ -114,6 +120,7 @@ pub(super) fn read(
         connections: connections
             .and_then(|connections| usize::try_from(connections).ok())
             .unwrap_or(limits::CONNECTIONS),
+        upkeep: upkeep::read(&fields)?,
         patterns: patterns(text, &fields, &datadir)?,
         destinations: destinations(text, &fields, &datadir, environment)?,
         datadir,
@@ -126,9 +133,10 @@ fn patterns(
     datadir: &Path,
 ) -> Result<Vec<PatternSettings>, Problem> {
     let mut alternatives = 0;
-    let mut patterns = Vec::new();
+    let mut patterns: Vec<PatternSettings> = Vec::new();
     for (steps, node) in fields.list("scan_paths")? {
         let settings = pattern(text, steps.clone(), node, datadir)?;
+        upkeep::one_volatile_a_name(&patterns, &settings, &steps)?;
         alternatives += settings.glob.alternatives() + settings.exclude.alternatives();
         if alternatives > limits::GLOB_ALTERNATIVES_IN_ALL {
             let problem = format!(
@@ -163,6 +171,7 @@ fn pattern(
         exclude: Exclude::parse(fields.texts("exclude")?)
             .map_err(|error| fields.problem("exclude", error.to_string()))?,
         naming: naming(name, &fields)?,
+        volatile: upkeep::volatile(text, &fields)?,
     };
     check_reach(&fields, &settings, datadir)?;
     Ok(settings)

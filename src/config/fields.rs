@@ -238,6 +238,15 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// `true` or `false`.
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, Problem> {
+        match self.node(key) {
+            None => Ok(None),
+            Some(Node::Bool(flag)) => Ok(Some(*flag)),
+            Some(node) => Err(self.expected(key, "true or false", node)),
+        }
+    }
+
     /// A number of bytes: a whole number, or text with a unit.
     pub(super) fn size(&self, key: &str) -> Result<Option<u64>, Problem> {
         let what = "bytes as a whole number, or text with a unit such as \"256MiB\"";

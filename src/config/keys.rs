@@ -51,8 +51,11 @@ pub(super) const CLIENT: &[Key] = &[
     ),
     required("destinations", "a list of `url`: where to deliver them"),
     optional("connections"),
-    later("release_after"),
-    later("release_unverified"),
+    optional("release_after"),
+    optional("release_unverified"),
+    optional("scrub_period"),
+    optional("scrub_rate"),
+    optional("warn_free"),
 ];
 
 /// An entry of `scan_paths`.
@@ -63,7 +66,13 @@ pub(super) const SCAN_PATH: &[Key] = &[
     optional("rename"),
     optional("regex_from"),
     optional("regex_to"),
-    later("volatile"),
+    optional("volatile"),
+];
+
+/// An entry of `volatile`.
+pub(super) const VOLATILE: &[Key] = &[
+    required("offset", "the byte at which it begins, counted from 0"),
+    required("length", "its length in bytes"),
 ];
 
 /// An entry of `destinations`.

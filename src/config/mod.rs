@@ -15,6 +15,7 @@ mod keys;
 pub mod rename;
 mod server;
 pub mod tls;
+mod upkeep;
 mod yaml;
 
 use std::path::Path;
@@ -25,6 +26,7 @@ pub use client::{ClientSettings, Environment, PatternSettings};
 pub use destination::{BadTemplate, BadUrl, Destination};
 pub use error::{ConfigError, Fault};
 pub use server::{Limits, ServerSettings, Unconditional};
+pub use upkeep::{NEVER, Upkeep};
 
 use crate::limits::{CONFIG_BYTES, REGEX_BYTES};
 use crate::sys;

@@ -362,7 +362,42 @@ fn bad_keys_and_values_of_a_client() {
         (
             "exclude: \"*.gz\"",
             "volatile: []",
-            (5, "scan_paths[0].volatile", "not built yet", ""),
+            (5, "scan_paths[0].volatile", "the list is empty", ""),
+        ),
+        (
+            "exclude: \"*.gz\"",
+            "volatile: {offset: 21, length: 1}",
+            (5, "scan_paths[0].volatile", "a list", "- "),
+        ),
+        (
+            "exclude: \"*.gz\"",
+            "volatile: [{offset: 21}]",
+            (
+                5,
+                "scan_paths[0].volatile[0]",
+                "lacks the key `length`",
+                "bytes",
+            ),
+        ),
+        (
+            "exclude: \"*.gz\"",
+            "volatile: [{offset: 21, length: 1025}]",
+            (
+                5,
+                "scan_paths[0].volatile[0].length",
+                "a whole number from 1 to 1024",
+                "",
+            ),
+        ),
+        (
+            "exclude: \"*.gz\"",
+            "volatile: [{offset: 21, length: 3}, {offset: 23, length: 1}]",
+            (
+                5,
+                "scan_paths[0].volatile[1].offset",
+                "bytes 23 to 24 overlap the entry of bytes 21 to 24",
+                "once",
+            ),
         ),
         (
             "destinations:\n- url: http://h:1/x/",
@@ -449,9 +484,18 @@ fn bad_keys_and_values_of_a_clients_top_level() {
             (8, "scan_interval", "\"30s\"", ""),
         ),
         (
-            "release_after: 7d",
-            (8, "release_after", "not built yet", "leave it out"),
+            "release_after: soon",
+            (8, "release_after", "milliseconds as a whole number", ""),
         ),
+        (
+            "release_unverified: 1",
+            (8, "release_unverified", "expected true or false", ""),
+        ),
+        (
+            "scrub_rate: 1000",
+            (8, "scrub_rate", "at least 1024 bytes a second", "never"),
+        ),
+        ("warn_free: lots", (8, "warn_free", "\"256MiB\"", "")),
         ("tls: {}", (8, "tls", "unknown key", "there are ")),
     ] {
         check(&format!("{CLIENT}{line}\n"), told);

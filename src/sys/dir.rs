@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, Dir as Listing, Mode, OFlags, RenameFlags, ResolveFlags, linkat, mkdirat, open,
-    openat2, renameat_with, statx, unlinkat,
+    openat2, renameat, renameat_with, statx, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -181,6 +181,13 @@ impl Dir {
             to_name,
             RenameFlags::NOREPLACE,
         )?)
+    }
+
+    /// Renames beneath the root; a file that has the name already is replaced.
+    pub fn rename_over(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
+        let ((from_parent, from_name), (to_parent, to_name)) = (split(from), split(to));
+        let (from_parent, to_parent) = (self.directory(from_parent)?, self.directory(to_parent)?);
+        Ok(renameat(from_parent, from_name, to_parent, to_name)?)
     }
 
     /// Removes a name that is no directory.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::config::access::{self, Network};
 use crate::config::tls::{self, ClientAuth};
-use crate::config::{self, ClientSettings, PatternSettings, ServerSettings, Unconditional};
+use crate::config::{self, ClientSettings, NEVER, PatternSettings, ServerSettings, Unconditional};
 use crate::types::Offset;
 
 /// A client's settings as YAML.
@@ -20,6 +20,11 @@ pub(super) fn client(settings: &ClientSettings) -> Result<String, serde_yaml::Er
         status_interval: period(settings.status_interval),
         periodic_trigger_interval: period(settings.periodic_trigger_interval),
         connections: settings.connections,
+        release_after: period_or_never(settings.upkeep.release_after),
+        release_unverified: settings.upkeep.release_unverified,
+        scrub_period: period_or_never(settings.upkeep.scrub_period),
+        scrub_rate: size(settings.upkeep.scrub_rate),
+        warn_free: size(settings.upkeep.warn_free),
         scan_paths: settings.patterns.iter().map(ScanPath::of).collect(),
         destinations: settings
             .destinations
@@ -74,6 +79,11 @@ struct Client<'a> {
     status_interval: String,
     periodic_trigger_interval: String,
     connections: usize,
+    release_after: String,
+    release_unverified: bool,
+    scrub_period: String,
+    scrub_rate: String,
+    warn_free: String,
     scan_paths: Vec<ScanPath<'a>>,
     destinations: Vec<Destination<'a>>,
 }
@@ -90,6 +100,14 @@ struct ScanPath<'a> {
     regex_from: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     regex_to: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    volatile: Vec<Volatile>,
+}
+
+#[derive(Serialize)]
+struct Volatile {
+    offset: u64,
+    length: u64,
 }
 
 impl<'a> ScanPath<'a> {
@@ -99,6 +117,10 @@ impl<'a> ScanPath<'a> {
             None => (Some(naming.source()), None),
             Some(_) => (None, Some(naming.source())),
         };
+        let volatile = pattern.volatile.iter().map(|range| Volatile {
+            offset: range.start().bytes(),
+            length: range.len(),
+        });
         Self {
             name: &pattern.name,
             pattern: pattern.glob.as_str(),
@@ -106,6 +128,7 @@ impl<'a> ScanPath<'a> {
             rename,
             regex_from: naming.regex_from(),
             regex_to,
+            volatile: volatile.collect(),
         }
     }
 }
@@ -229,6 +252,10 @@ fn period(period: Duration) -> String {
     humantime::format_duration(period).to_string()
 }
 
+fn period_or_never(length: Option<Duration>) -> String {
+    length.map_or_else(|| NEVER.to_owned(), period)
+}
+
 /// Bytes in the largest unit that shows them exactly.
 fn size(bytes: u64) -> String {
     let units = [
@@ -266,10 +293,13 @@ mod tests {
 datadir: /srv/c
 scan_interval: 1m 30s
 connections: 7
+release_after: never
+release_unverified: true
+scrub_rate: 3MiB
 scan_paths:
 - {name: "no", pattern: "/v/*", exclude: ["*.gz", "/v/#x"]}
 - {name: b, pattern: '/v/\*"x', regex_from: '^/v/(\d+): ', regex_to: "$1 # {ino}"}
-- {name: "1", pattern: /v/y, rename: "{name}"}
+- {name: "1", pattern: /v/y, rename: "{name}", volatile: [{offset: 21, length: 1}]}
 destinations:
 - url: "http://{hostname}/{machine}"
 - url: https://h/

@@ -170,7 +170,7 @@ impl Order {
         };
         let job = Job {
             patterns: self.settings.patterns.clone().into(),
-            catalogue: Arc::new(catalogue),
+            catalogue: Arc::new(catalogue.with_volatile(&self.settings.patterns)),
             dirty,
             targets: self.targets(connectors),
             connections: self.settings.connections,

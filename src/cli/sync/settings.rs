@@ -9,7 +9,7 @@ use regex::bytes::Regex;
 use crate::cli::exit::Failure;
 use crate::config::glob::{Exclude, Glob};
 use crate::config::rename::Naming;
-use crate::config::{ClientSettings, Destination, Environment, PatternSettings};
+use crate::config::{ClientSettings, Destination, Environment, PatternSettings, Upkeep};
 use crate::limits;
 
 /// Where `--to` leads.
@@ -59,6 +59,7 @@ pub(super) fn client(
         status_interval: limits::STATUS_INTERVAL,
         periodic_trigger_interval: limits::PERIODIC_TRIGGER_INTERVAL,
         connections: limits::CONNECTIONS,
+        upkeep: Upkeep::default(),
         destinations: vec![destination],
         datadir,
     })
@@ -84,6 +85,7 @@ fn pattern(text: &str, here: &Path, datadir: &Path) -> Result<PatternSettings, F
         glob,
         exclude: Exclude::default(),
         naming: own_path().map_err(|error| refused(&error))?,
+        volatile: Vec::new(),
     })
 }
 

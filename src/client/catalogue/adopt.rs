@@ -270,9 +270,9 @@ impl Catalogue {
             self.state().orphans.remove(&inode);
             return Ok(None);
         }
-        // A directory on its way may be the name of a file of long ago.
+        // The name, or a directory on its way, may be that of another file, of long ago.
         let free = self.index.free_name(&name, taken)?;
-        if free != name && self.index.by_name(&name)?.is_none() {
+        if free != name && self.recorded(&name, inode)?.is_none() {
             datadir
                 .create_parents(free.as_bytes(), DIRECTORY_MODE)
                 .and_then(|()| datadir.rename_noreplace(name.as_bytes(), free.as_bytes()))

@@ -122,7 +122,16 @@ impl Catalogue {
                 times: Times::default(),
             },
         });
+        // The same bytes under another name.
+        let volatile = match closing {
+            Closing::Changed => Vec::new(),
+            Closing::NameTaken => self.volatile_of(old.id),
+        };
+        if !volatile.is_empty() {
+            changes.push(ClientChange::Volatile(id, volatile.clone()));
+        }
         self.commit(&changes)?;
+        self.inherit_volatile(id, volatile);
         let mut line = vec![detail];
         line.extend(lost.iter().map(|lack| format!("lost: {lack}")));
         tracing::warn!("{} ({}): {}", old.name, Shown(&old.source), line.join("; "));

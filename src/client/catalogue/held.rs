@@ -93,6 +93,7 @@ impl Catalogue {
         let (path, stat) = (&candidate.path, &candidate.stat);
         let source = Source::checked(Arc::clone(&candidate.file), stat.inode)
             .map_err(|error| AdoptError::Unreadable(error.to_string()))?;
+        let source = self.overlaid(source, id, &candidate.pattern);
         if row.state != ClientState::Active {
             self.commit(&[ClientChange::FinishRename(id)])?;
         }

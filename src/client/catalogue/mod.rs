@@ -13,9 +13,12 @@ mod adopt;
 mod disk;
 mod generation;
 mod held;
+mod rebind;
+mod release;
 mod sight;
 mod start;
 mod state;
+mod volatile;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -29,17 +32,19 @@ use super::dirty::Dirty;
 use super::source::{Source, SourceError};
 use super::watch::Watches;
 use crate::index::client::{
-    ClientChange, ClientFile, ClientIndex, Destination, DestinationId, Progress,
+    ClientChange, ClientFile, ClientIndex, Destination, DestinationId, Progress, Scrubbed,
 };
 use crate::index::{EventKind, IndexError, NewEvent};
 use crate::sys::clock;
 use crate::sys::dir::{Access, Dir};
 use crate::sys::file::File;
-use crate::types::{FileId, Inode, Offset, Shown, StableName};
+use crate::types::{ByteRange, FileId, Inode, Offset, Shown, StableName};
 
 pub(super) use self::adopt::Orphan;
 pub use self::adopt::{AdoptError, Candidate, Outcome};
 pub use self::generation::{Closing, GenerationError, Told};
+pub(super) use self::release::is_untouched;
+pub use self::release::{LinkSeen, ReleaseError};
 pub use self::sight::Sighting;
 pub use self::start::StartError;
 
@@ -79,7 +84,7 @@ enum Holding {
 
 /// See the module. Any thread may call.
 pub struct Catalogue {
-    index: ClientIndex,
+    index: Arc<ClientIndex>,
     holding: Holding,
     dirty: Arc<Dirty>,
     /// Configured destinations, with what they are called in messages.
@@ -87,6 +92,8 @@ pub struct Catalogue {
     /// First file of which each destination may be new: below it, files are older than it.
     since: HashMap<DestinationId, FileId>,
     state: Mutex<State>,
+    /// Volatile ranges by the names of patterns.
+    volatile: HashMap<String, Arc<[ByteRange]>>,
     /// Held while names are given: by adoption and by the closing of generations.
     naming: Mutex<()>,
     /// Held while a batch is on its way: an older one never overtakes a newer.
@@ -135,7 +142,8 @@ impl Catalogue {
                 }
             }
         };
-        Source::checked(file, tracked.inode)
+        let source = Source::checked(file, tracked.inode)?;
+        Ok(self.overlaid(source, tracked.id, &tracked.pattern))
     }
 
     /// The configured destinations, each with its URL.
@@ -217,6 +225,11 @@ impl Catalogue {
     /// Says that an active file which had `had` bytes was found with only `size`. What was
     /// confirmed of it may be whole, so it goes on; what was cut off and is held nowhere is lost.
     pub fn shortened(&self, id: FileId, had: Offset, size: Offset, told: Option<Told>) {
+        if let Err(error) = self.cut_volatile(id, size) {
+            // Found shorter again at the next look.
+            tracing::error!("the file was cut, but that cannot be recorded: {error}");
+            return;
+        }
         let lacks = self.lacking(id, told);
         let mut state = self.state();
         let Some(entry) = state.files.get_mut(&id).filter(|entry| entry.length == had) else {
@@ -260,6 +273,30 @@ impl Catalogue {
                 return Err(error);
             }
         }
+    }
+
+    /// The scrub has read other bytes of an active file than were confirmed: whoever looks at it
+    /// next reads all of it, and judges.
+    pub fn doubt(&self, id: FileId) {
+        let mut state = self.state();
+        if state.files.contains_key(&id) {
+            state.doubted.insert(id);
+        }
+    }
+
+    /// Whether nobody has judged it since.
+    pub fn is_doubted(&self, id: FileId) -> bool {
+        self.state().doubted.contains(&id)
+    }
+
+    /// It was read, and is what was confirmed.
+    pub fn settle_doubt(&self, id: FileId) {
+        self.state().doubted.remove(&id);
+    }
+
+    /// Records how far the scrub has come, with the next [`flush`](Self::flush).
+    pub fn scrubbed(&self, to: Scrubbed) {
+        self.state().unwritten.scrubbed = Some(to);
     }
 
     /// Whether sources are held by links under names that patterns give; otherwise they are held
@@ -308,6 +345,7 @@ impl Catalogue {
         let mut state = self.state();
         if let Some(before) = before {
             state.files.remove(&before);
+            state.doubted.remove(&before);
         }
         state.by_inode.insert(entry.tracked.inode, id);
         let name = entry.tracked.name.clone();

@@ -140,7 +140,7 @@ impl Catalogue {
 }
 
 /// Whether the path still shows this inode.
-fn is_at(path: &[u8], stat: &FileStat) -> bool {
+pub(super) fn is_at(path: &[u8], stat: &FileStat) -> bool {
     use std::os::unix::ffi::OsStrExt as _;
     let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path));
     file::stat_path(path).is_ok_and(|there| there.inode == stat.inode)

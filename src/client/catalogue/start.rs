@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use super::generation::GenerationError;
 use super::state::{Entry, State};
-use super::{Catalogue, Holding, disk};
+use super::{Catalogue, Holding, disk, release};
 use crate::client::dirty::Dirty;
 use crate::client::watch::Watches;
 use crate::index::IndexError;
@@ -64,7 +64,8 @@ impl Catalogue {
     ) -> Result<Self, StartError> {
         let holding = Holding::Links(datadir, watches);
         let catalogue = Self::new(holding, index, urls, dirty)?;
-        let missing = catalogue.load_rows()?;
+        let mut missing = catalogue.load_rows()?;
+        catalogue.rebind(&mut missing)?;
         catalogue.find_orphans()?;
         catalogue.load_progress()?;
         catalogue.give_up(&missing)?;
@@ -102,16 +103,19 @@ impl Catalogue {
             destinations.push((id, url.clone()));
             since.insert(id, row.since);
         }
-        Ok(Self {
-            index,
+        let catalogue = Self {
+            index: Arc::new(index),
             holding,
             dirty,
             destinations,
             since,
             state: Mutex::new(State::default()),
+            volatile: HashMap::new(),
             naming: Mutex::default(),
             flushing: Mutex::default(),
-        })
+        };
+        catalogue.load_volatile()?;
+        Ok(catalogue)
     }
 
     /// Fills the memory; gives the files whose link is gone.
@@ -149,6 +153,11 @@ impl Catalogue {
                     tracing::info!("{}: finished the rename from {from}", row.name);
                 }
                 Ok(true)
+            }
+            ClientState::Releasing => {
+                let held = self.shows(&row.name, row.inode)?;
+                self.commit(&release::after_a_crash(id, row, held))?;
+                Ok(held)
             }
             ClientState::Superseded { .. } | ClientState::Lost | ClientState::Released => Ok(false),
         }
@@ -236,9 +245,12 @@ impl Catalogue {
                 state.by_inode.insert(inode, id);
                 state.files.insert(id, Entry::recalled(id, row));
             }
-            _ => tracing::warn!(
-                "{name} in the datadir is not the file that had this name; it is not delivered"
-            ),
+            _ => {
+                tracing::warn!(
+                    "{name} in the datadir is not the file that had this name: delivered under the next one"
+                );
+                self.state().orphans.insert(inode, name);
+            }
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The catalogue's memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -8,9 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Tracked;
+use crate::client::overlay::Overlay;
 use crate::index::NewEvent;
 use crate::index::client::{
-    ClientChange, ClientFile, Destination, DestinationId, Progress, ProgressState, Times,
+    ClientChange, ClientFile, Destination, DestinationId, Progress, ProgressState, Scrubbed, Times,
 };
 use crate::sys::file::{self, File, FileStat};
 use crate::types::{FileId, Inode, Offset, StableName};
@@ -31,6 +32,10 @@ pub(super) struct State {
     pub(super) devices: HashMap<Inode, u64>,
     /// Links of the datadir that have no row yet.
     pub(super) orphans: HashMap<Inode, StableName>,
+    /// Files in which the scrub has read other bytes than were confirmed.
+    pub(super) doubted: HashSet<FileId>,
+    /// What is known of files with volatile bytes.
+    pub(super) overlays: HashMap<FileId, Arc<Overlay>>,
     pub(super) unwritten: Unwritten,
 }
 
@@ -58,6 +63,7 @@ impl State {
 
     /// Takes a file out.
     pub(super) fn forget(&mut self, id: FileId) {
+        self.doubted.remove(&id);
         if let Some(entry) = self.files.remove(&id)
             && self.by_inode.get(&entry.tracked.inode) == Some(&id)
         {
@@ -198,6 +204,7 @@ pub(super) struct Unwritten {
     pub(super) times: HashMap<FileId, Times>,
     pub(super) sources: HashMap<FileId, Vec<u8>>,
     pub(super) patterns: HashMap<FileId, String>,
+    pub(super) scrubbed: Option<Scrubbed>,
     pub(super) events: Vec<NewEvent>,
 }
 
@@ -217,6 +224,7 @@ impl Unwritten {
             && self.times.is_empty()
             && self.sources.is_empty()
             && self.patterns.is_empty()
+            && self.scrubbed.is_none()
             && self.events.is_empty()
     }
 
@@ -229,6 +237,7 @@ impl Unwritten {
             times: take(&mut self.times),
             sources: take(&mut self.sources),
             patterns: take(&mut self.patterns),
+            scrubbed: self.scrubbed.take(),
             events: self.events.drain(..self.events.len().min(BATCH)).collect(),
         }
     }
@@ -241,6 +250,7 @@ impl Unwritten {
         put_back(&mut self.times, old.times);
         put_back(&mut self.sources, old.sources);
         put_back(&mut self.patterns, old.patterns);
+        self.scrubbed = self.scrubbed.or(old.scrubbed);
         self.events.splice(..0, old.events);
     }
 
@@ -263,6 +273,7 @@ impl Unwritten {
             let pattern = pattern.clone();
             ClientChange::Pattern { id: *id, pattern }
         }));
+        changes.extend(self.scrubbed.map(ClientChange::Scrubbed));
         changes.extend(self.events.iter().cloned().map(ClientChange::Event));
         changes
     }

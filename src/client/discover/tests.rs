@@ -105,6 +105,7 @@ fn pattern_of(name: &str, pattern: &str) -> PatternSettings {
         glob: Glob::parse(pattern).unwrap(),
         exclude: Exclude::default(),
         naming: Naming::template(name, Some("{name}.{ino}")).unwrap(),
+        volatile: Vec::new(),
     }
 }
 

@@ -78,6 +78,8 @@ impl Course {
                 After::Record(prefix)
             }
             Heard::Told(remote) => {
+                // What it said of another content's prefixes is void.
+                self.facts.theirs.clear();
                 self.remote = remote;
                 let base = confirmed.map_or(Offset::ZERO, |prefix| prefix.length);
                 match remote {
@@ -88,7 +90,7 @@ impl Course {
                 }
             }
             Heard::ToldPrefix(prefix) => {
-                self.facts.remote_prefix = Some(prefix);
+                self.facts.theirs.push(prefix);
                 After::Again
             }
             Heard::NotHeld(prefix) => {
@@ -102,6 +104,7 @@ impl Course {
                 After::Again
             }
             Heard::Refused(text) => {
+                self.facts.unlocatable |= matches!(asked, Asked::HeadPrefix(_));
                 self.remote = Remote::Unasked;
                 self.stalls += 1;
                 if self.stalls >= PATIENCE {

@@ -18,6 +18,7 @@
 
 mod answer;
 mod course;
+mod locate;
 #[cfg(test)]
 pub(in crate::client) mod model;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use crate::wire::{Condition, Problem, Tail};
 
 pub use answer::{About, Answer, Asked, Heard, heard};
 pub use course::{After, Course};
+pub use locate::Search;
 
 /// What one destination holds of a file, as it answered to a HEAD.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,14 +103,29 @@ pub struct Facts {
     pub continued: Vec<Prefix>,
     /// The bytes that were recorded around C are no longer there.
     pub seam_broken: bool,
-    /// What the destination says of a prefix shorter than L (`HEAD ?length=`).
-    pub remote_prefix: Option<Prefix>,
+    /// What the destination says of prefixes shorter than L (`HEAD ?length=`).
+    pub theirs: Vec<Prefix>,
+    /// What an earlier visit has found out of where both sides differ.
+    pub search: Option<Search>,
+    /// The destination does not say how its prefixes hash.
+    pub unlocatable: bool,
+    /// What the visit is to see to.
+    pub charge: Charge,
     /// The prefix that the destination refused to confirm.
     pub refused: Option<Prefix>,
     /// The destination was asked, and would not say what it has.
     pub unheard: bool,
     /// The range last sent to an unverified destination, not yet looked after.
     pub sent: Option<ByteRange>,
+}
+
+/// What a visit is to see to, beyond bytes that wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Charge {
+    /// The scrub has read other bytes than were confirmed: all of them are read again.
+    pub doubted: bool,
+    /// All is to be confirmed anew, before our link goes.
+    pub reconfirm: bool,
 }
 
 impl Facts {
@@ -164,7 +181,7 @@ pub enum Step {
     Idle,
     /// Ask what it holds.
     Head,
-    /// Ask for its hash of a shorter prefix; the answer becomes [`Facts::remote_prefix`].
+    /// Ask for its hash of a shorter prefix; the answer goes into [`Facts::theirs`].
     HeadPrefix(Offset),
     /// Read the local file again from its first byte and hash it at these lengths, ascending, into
     /// [`Facts::proven`].
@@ -200,7 +217,10 @@ pub enum Closed {
     /// The local file is shorter than what was confirmed.
     Shrunk,
     /// The local file's confirmed bytes are others now.
-    Rewritten,
+    Rewritten {
+        /// The first of them are among these, if it could be found out.
+        chunk: Option<ByteRange>,
+    },
     /// Somebody else wrote behind the confirmed bytes at the destination.
     OtherWriter,
     /// Nothing was confirmed anywhere, and other content lies under the name.
@@ -210,7 +230,7 @@ pub enum Closed {
 impl Closed {
     /// Whether the local file says so, rather than a destination.
     pub fn is_local(self) -> bool {
-        matches!(self, Self::Shrunk | Self::Rewritten)
+        matches!(self, Self::Shrunk | Self::Rewritten { .. })
     }
 }
 
@@ -218,7 +238,10 @@ impl fmt::Display for Closed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Shrunk => "the local file is shorter than what was delivered",
-            Self::Rewritten => "the local file's delivered bytes have changed",
+            Self::Rewritten { chunk } => {
+                f.write_str("the local file's delivered bytes have changed")?;
+                return among(f, *chunk);
+            }
             Self::OtherWriter => "another writer's bytes follow ours at the destination",
             Self::NameTaken => "the destination has other content under this name",
         })
@@ -230,16 +253,23 @@ impl fmt::Display for Closed {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FileError {
     /// Rule 2.
-    #[error("conflict: the destination's first {at} bytes differ from ours")]
+    #[error("conflict: the destination's first {at} bytes differ from ours{}", Among(*.chunk))]
     Differs {
         /// The compared length.
         at: Offset,
+        /// The first difference is among these bytes, if it could be found out.
+        chunk: Option<ByteRange>,
     },
     /// Rule 3, with other destinations that confirmed more, or for the second time in a day.
-    #[error("conflict: another writer's bytes lie within the destination's first {at} bytes")]
+    #[error(
+        "conflict: another writer's bytes lie within the destination's first {at} bytes{}",
+        Among(*.chunk)
+    )]
     OtherWriter {
         /// The compared length.
         at: Offset,
+        /// The first difference is among these bytes, if it could be found out.
+        chunk: Option<ByteRange>,
     },
     /// An unverified destination has more than we have, or more than we sent.
     #[error("conflict: the destination has {theirs} bytes, more than the {ours} of ours")]
@@ -269,6 +299,27 @@ pub enum FileError {
     /// The local copy could not be read.
     #[error("cannot read the local copy: {0}")]
     Unreadable(String),
+}
+
+/// Where the first difference is, as the end of a sentence.
+struct Among(Option<ByteRange>);
+
+impl fmt::Display for Among {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        among(f, self.0)
+    }
+}
+
+fn among(f: &mut fmt::Formatter<'_>, chunk: Option<ByteRange>) -> fmt::Result {
+    match chunk {
+        Some(chunk) => write!(
+            f,
+            ", the first of them among bytes {} to {}",
+            chunk.start(),
+            chunk.end()
+        ),
+        None => Ok(()),
+    }
 }
 
 fn token(problem: Option<Problem>) -> String {
@@ -309,7 +360,14 @@ pub fn next(view: &View) -> Step {
         return Step::Head;
     }
     if let Some(why) = local_change {
-        return Step::Supersede(why);
+        return view.close(why);
+    }
+    // Asked before: it may have to say where.
+    if view.facts.charge.doubted
+        && !matches!(view.remote, Remote::Unasked | Remote::Recorded)
+        && let Some(prove) = view.proof(None)
+    {
+        return prove;
     }
     match (view.remote, view.trust) {
         (Remote::Retired, _) => Step::Idle,
@@ -362,7 +420,7 @@ impl View<'_> {
             .local(largest.length)
             .is_some_and(|hash| hash != largest.hash);
         let changed = other_hash || (self.facts.seam_broken && largest.length > Offset::ZERO);
-        changed.then_some(Closed::Rewritten)
+        changed.then_some(Closed::Rewritten { chunk: None })
     }
 
     /// Whether the local file was read again and still hashes to the largest C; if not, how to
@@ -382,7 +440,9 @@ impl View<'_> {
         if self.size > base.length {
             return self.append(base);
         }
+        let anew = self.facts.charge.reconfirm && self.facts.refused != Some(base);
         match self.confirmed {
+            Some(_) if anew && self.trust == Trust::Verified => Step::Confirm(base),
             Some(_) => Step::Idle,
             None if self.trust == Trust::Unverified => Step::Adopt(base),
             None => Step::Confirm(base),
@@ -418,7 +478,7 @@ impl View<'_> {
             return self.tail(holding.tail);
         }
         self.proof(None)
-            .unwrap_or(Step::Fail(FileError::Differs { at: holding.length }))
+            .unwrap_or_else(|| self.differs(holding.length))
     }
 
     /// L < C: was the server restored from a backup? If its files are newer than its index, the
@@ -436,7 +496,16 @@ impl View<'_> {
                 hash: theirs,
             });
         }
-        Step::Fail(FileError::Differs { at: length })
+        self.differs(length)
+    }
+
+    /// Rule 2: our file was read and is what was confirmed; the destination's first `at` bytes
+    /// are not.
+    fn differs(&self, at: Offset) -> Step {
+        match self.locate(at) {
+            Ok(chunk) => Step::Fail(FileError::Differs { at, chunk }),
+            Err(step) => step,
+        }
     }
 
     /// L > C: ours, or another writer's? Rule 3.
@@ -447,9 +516,9 @@ impl View<'_> {
         } else if common == Offset::ZERO {
             PrefixHash::of_nothing()
         } else {
-            match self.facts.remote_prefix {
-                Some(prefix) if prefix.length == common => prefix.hash,
-                _ => return Step::HeadPrefix(common),
+            match hash_at(&self.facts.theirs, common) {
+                Some(hash) => hash,
+                None => return Step::HeadPrefix(common),
             }
         };
         let Some(ours) = self.local(common) else {
@@ -486,7 +555,13 @@ impl View<'_> {
         let nothing_here = self.base().length == Offset::ZERO;
         let others_hold_it = elsewhere > compared || (nothing_here && elsewhere > Offset::ZERO);
         if others_hold_it || self.closed_today {
-            Step::Fail(FileError::OtherWriter { at: compared })
+            match self.locate(compared) {
+                Ok(chunk) => Step::Fail(FileError::OtherWriter {
+                    at: compared,
+                    chunk,
+                }),
+                Err(step) => step,
+            }
         } else if nothing_here {
             Step::Supersede(Closed::NameTaken)
         } else {

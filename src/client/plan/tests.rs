@@ -29,6 +29,12 @@ fn other(length: u64) -> Prefix {
     }
 }
 
+/// Fewer bytes than a chunk, of which the first one that differs is one.
+#[expect(clippy::unnecessary_wraps, reason = "as the error has it")]
+fn chunk(length: u64) -> Option<ByteRange> {
+    Some(ByteRange::new(Offset::ZERO, offset(length)).unwrap())
+}
+
 fn holds(prefix: Prefix, tail: Option<(u64, Option<PrefixHash>)>) -> Remote {
     Remote::Holds(Holding {
         length: prefix.length,
@@ -182,11 +188,14 @@ fn equal_lengths_are_compared_by_hash() {
     differs().gives(Step::Prove(vec![offset(100)]));
     differs()
         .proven(&[ours(100)])
-        .gives(Step::Fail(FileError::Differs { at: offset(100) }));
+        .gives(Step::Fail(FileError::Differs {
+            at: offset(100),
+            chunk: chunk(100),
+        }));
     // The local file is what changed: rule 1 before rule 2.
     differs()
         .proven(&[other(100)])
-        .gives(Step::Supersede(Closed::Rewritten));
+        .gives(Step::Supersede(Closed::Rewritten { chunk: None }));
 }
 
 #[test]
@@ -200,7 +209,7 @@ fn rule_1_is_judged_against_the_largest_confirmation() {
         .gives(Step::Supersede(Closed::Shrunk));
     let mut broken = case(200, Some(10), Remote::Agreed).elsewhere(100);
     broken.facts.seam_broken = true;
-    broken.gives(Step::Supersede(Closed::Rewritten));
+    broken.gives(Step::Supersede(Closed::Rewritten { chunk: None }));
     // Nothing was confirmed anywhere: there is nothing that could have changed.
     let mut unconfirmed = case(20, None, Remote::Agreed);
     unconfirmed.facts.seam_broken = true;
@@ -227,11 +236,14 @@ fn less_than_confirmed_is_confirmed_first_then_sent_again() {
     restored(other(40))
         .refused(100)
         .proven(&[ours(40), ours(100)])
-        .gives(Step::Fail(FileError::Differs { at: offset(40) }));
+        .gives(Step::Fail(FileError::Differs {
+            at: offset(40),
+            chunk: chunk(40),
+        }));
     restored(ours(40))
         .refused(100)
         .proven(&[ours(40), other(100)])
-        .gives(Step::Supersede(Closed::Rewritten));
+        .gives(Step::Supersede(Closed::Rewritten { chunk: None }));
     // A hash that went on from C proves nothing about the bytes before C.
     case(200, Some(50), holds(ours(40), None))
         .elsewhere(100)
@@ -261,7 +273,7 @@ fn more_than_there_is_locally_is_compared_at_our_end() {
     let longer = || case(120, None, holds(ours(150), None));
     longer().gives(Step::HeadPrefix(offset(120)));
     let mut asked = longer();
-    asked.facts.remote_prefix = Some(ours(120));
+    asked.facts.theirs.push(ours(120));
     asked.gives(Step::Hash(offset(120)));
     let mut asked = asked.continued(120);
     asked.gives(Step::Adopt(ours(120)));
@@ -278,7 +290,7 @@ fn more_than_there_is_locally_is_compared_at_our_end() {
 fn what_was_ours_and_is_more_than_there_is_locally_tells_that_the_file_shrank() {
     let longer = |confirmed| {
         let mut case = case(120, confirmed, holds(ours(150), None)).continued(120);
-        case.facts.remote_prefix = Some(ours(120));
+        case.facts.theirs.push(ours(120));
         case
     };
     let shrunk = Step::Supersede(Closed::Shrunk);
@@ -321,7 +333,10 @@ fn rule_3_closes_unless_others_hold_more_or_it_happened_today() {
         .continued(150)
         .gives(Step::Prove(vec![offset(100)]));
     foreign().gives(Step::Supersede(Closed::OtherWriter));
-    let conflict = Step::Fail(FileError::OtherWriter { at: offset(150) });
+    let conflict = Step::Fail(FileError::OtherWriter {
+        at: offset(150),
+        chunk: chunk(150),
+    });
     foreign().closed_today().gives(conflict.clone());
     foreign()
         .elsewhere(151)

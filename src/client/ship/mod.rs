@@ -9,6 +9,7 @@
 //! A crash here loses nothing: what is confirmed and not yet stored is found again by asking, and
 //! the destination's row is stored before what depends on it ([`session`]).
 
+mod anew;
 mod cursor;
 mod exchange;
 mod expected;
@@ -31,6 +32,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+pub use self::anew::Word;
 use self::shared::Shared;
 use self::worker::Worker;
 use super::catalogue::Catalogue;

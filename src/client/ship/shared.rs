@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::anew::Anew;
 use super::cursor::Cursor;
 use super::expected::Expected;
 use super::pace::{backoff, backoff_since, piece_after, piece_after_cut};
@@ -46,6 +47,8 @@ pub(super) struct Shared {
     pub(super) sweep: Notify,
     /// What is expected may have been delivered.
     pub(super) delivered: Notify,
+    /// A file was confirmed anew.
+    pub(super) reconfirmed: Notify,
     /// Held while the row is being stored, which goes on when the task that asked for it ends.
     pub(super) storing: Arc<tokio::sync::Mutex<()>>,
     pub(super) ending: Ending,
@@ -74,6 +77,7 @@ pub(super) struct State {
     /// Files that the sweep under way has not seen yet.
     pub(super) unswept: HashSet<FileId>,
     pub(super) expected: Expected,
+    pub(super) anew: Anew,
     pub(super) last_progress: Option<Instant>,
     /// Why nothing can be delivered; what was last said of it in the log.
     pub(super) fault: Option<String>,
@@ -130,6 +134,7 @@ impl Shared {
             changed: Notify::new(),
             sweep: Notify::new(),
             delivered: Notify::new(),
+            reconfirmed: Notify::new(),
             storing: Arc::default(),
             ending: Ending::default(),
             buffers: Buffers::default(),
@@ -143,6 +148,7 @@ impl Shared {
                 session: Session::new(row),
                 unswept: HashSet::new(),
                 expected: Expected::default(),
+                anew: Anew::default(),
                 last_progress: None,
                 fault: None,
                 last_failure: None,

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::session::Sweep;
 use super::shared::Shared;
+use crate::index::IndexError;
 use crate::limits::{FLUSH_INTERVAL, SWEEP_RATE};
 use crate::types::FileId;
 
@@ -28,7 +30,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
 /// One sweep, unless another begins meanwhile.
 async fn sweep(shared: &Arc<Shared>, sweep: Sweep) {
     let due = || shared.state().session.sweeping() == Some(sweep);
-    let mut files = known(shared, sweep);
+    let Some(mut files) = known(shared, sweep).await else {
+        // Which files were released cannot be read now; the sweep stays pending.
+        sleep(FLUSH_INTERVAL).await;
+        return;
+    };
     files.sort_unstable();
     let count = files.len();
     shared.state().unswept = files.iter().copied().collect();
@@ -77,13 +83,25 @@ fn still_unswept(shared: &Shared, asked: &mut Vec<FileId>) -> usize {
     asked.len()
 }
 
-/// The files of which the destination should have something.
-fn known(shared: &Shared, sweep: Sweep) -> Vec<FileId> {
-    let catalogue = &shared.catalogue;
-    let mut files = catalogue.active();
-    files.retain(|id| {
-        let progress = catalogue.progress(shared.destination, *id);
-        progress.is_some_and(|progress| sweep.all || !progress.verified)
+/// The files of which the destination should have something, those included that we let go of.
+async fn known(shared: &Arc<Shared>, sweep: Sweep) -> Option<Vec<FileId>> {
+    let shared = Arc::clone(shared);
+    let known = spawn_blocking(move || {
+        let catalogue = &shared.catalogue;
+        let mut files = catalogue.active();
+        files.retain(|id| {
+            let progress = catalogue.progress(shared.destination, *id);
+            progress.is_some_and(|progress| sweep.all || !progress.verified)
+        });
+        files.extend(catalogue.released()?);
+        Ok::<_, IndexError>(files)
     });
-    files
+    match known.await {
+        Ok(Ok(files)) => Some(files),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "the files that were released cannot be listed");
+            None
+        }
+        Err(_) => None,
+    }
 }

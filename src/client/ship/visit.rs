@@ -6,6 +6,9 @@
 //! confirmation, and what is lost with a turn is found again by asking.
 
 mod cut;
+mod proof;
+
+pub(super) use self::proof::Remembered;
 
 use std::sync::Arc;
 
@@ -14,7 +17,7 @@ use super::piece::{Ending, Piece, ReadAhead, read_on};
 use crate::client::catalogue::{Catalogue, Tracked};
 use crate::client::http::{Buffers, Payload};
 use crate::client::plan::{
-    Asked, Closed, Course, FileError, Remote, Step, StopReason, Trust, View, next,
+    Asked, Charge, Closed, Course, FileError, Remote, Step, StopReason, Trust, View, next,
 };
 use crate::client::source::{ReadError, Source};
 use crate::index::EventKind;
@@ -54,6 +57,10 @@ pub(super) struct Visit {
     elsewhere: Option<Arc<Progress>>,
     /// Prefixes from C on whose cursors are at hand.
     known: Vec<Cursor>,
+    /// Cursors of this visit's own reading from the first byte on.
+    proof: Vec<Cursor>,
+    /// What it was begun for.
+    charge: Charge,
     /// What was read ahead.
     ahead: Option<Piece>,
     seam_seen: bool,
@@ -126,6 +133,7 @@ impl Visit {
         let fresh = catalogue.fresh(setting.destination, id);
         let remote = match certainty {
             Certainty::Unsure => Remote::Unasked,
+            _ if catalogue.is_doubted(id) => Remote::Unasked,
             _ if in_error => Remote::Unasked,
             _ if retired => Remote::Retired,
             Certainty::Asked => Remote::Agreed,
@@ -139,6 +147,8 @@ impl Visit {
             progress,
             elsewhere: None,
             known: cached.into_iter().collect(),
+            proof: Vec::new(),
+            charge: Charge::default(),
             ahead: None,
             seam_seen: false,
             closed_today,
@@ -264,6 +274,7 @@ impl Visit {
 
     /// Nothing is left to do; what the row still says otherwise is put right.
     fn settle(&mut self, setting: &Setting) -> Turn {
+        self.settle_doubt(setting);
         let state = match self.course.remote {
             Remote::Retired => ProgressState::Retired,
             _ => ProgressState::Current,
@@ -338,22 +349,6 @@ impl Visit {
         }
         self.course.facts.continued.push(cursor.prefix());
         self.learn(cursor);
-        Ok(None)
-    }
-
-    /// Hashes from the first byte on.
-    fn prove(&mut self, lengths: &[Offset]) -> Result<Option<Turn>, ReadError> {
-        let mut cursor = Cursor::new();
-        let mut proven = Vec::new();
-        for length in lengths {
-            if !read_on(&self.source, &mut cursor, *length, &self.ending)? {
-                // Shorter meanwhile; its size says so now.
-                return Ok(None);
-            }
-            proven.push(cursor.prefix());
-            self.learn(cursor.clone());
-        }
-        self.course.facts.proven = proven;
         Ok(None)
     }
 
@@ -487,6 +482,7 @@ impl Visit {
     pub(super) fn record(&mut self, setting: &Setting, prefix: Prefix) {
         let before = self.confirmed();
         self.course.moved(prefix, before);
+        self.proof.clear();
         let found = self
             .known
             .iter()
@@ -521,34 +517,6 @@ impl Visit {
         self.progress = Some(Arc::clone(&progress));
         let id = self.tracked.id;
         setting.catalogue.record(setting.destination, id, progress);
-    }
-
-    /// Puts the error into the row, and says that bytes wait.
-    pub(super) fn fail(&mut self, setting: &Setting, error: &FileError) {
-        let state = match error {
-            FileError::Differs { .. }
-            | FileError::OtherWriter { .. }
-            | FileError::Longer { .. }
-            | FileError::Diverged => ProgressState::Conflict,
-            _ => ProgressState::Error {
-                text: error.to_string(),
-            },
-        };
-        let progress = match self.progress.as_deref() {
-            Some(progress) if progress.state == state => return,
-            Some(progress) => Progress {
-                state: state.clone(),
-                ..progress.clone()
-            },
-            None => at(&Cursor::new(), state.clone(), false),
-        };
-        self.put(setting, progress);
-        let kind = match state {
-            ProgressState::Conflict => EventKind::Conflict,
-            _ => return,
-        };
-        let detail = format!("{}: {error}", setting.url);
-        setting.catalogue.event(kind, &self.tracked.name, detail);
     }
 
     /// Says how long the generation is, when its bytes wait longer than a turn.

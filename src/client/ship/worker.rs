@@ -1,5 +1,7 @@
 //! One connection of a destination, and the turns that go over it.
 
+mod released;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -243,6 +245,8 @@ impl Worker {
             return;
         }
         let (ended, visit) = self.serve(job).await;
+        let search = visit.as_ref().and_then(Visit::search);
+        self.shared.keep_search(job.id, search);
         let cursor = visit.and_then(Visit::into_cursor);
         self.shared.end(job, ended, cursor);
     }
@@ -252,10 +256,7 @@ impl Worker {
         let setting = self.shared.setting(job.long);
         let (mut visit, mut turn) = match begin(&self.shared, &setting, job).await {
             Ok(Some(begun)) => begun,
-            Ok(None) => {
-                self.shared.forget(job.id);
-                return (Ended::Done, None);
-            }
+            Ok(None) => return (self.absent(job).await, None),
             Err(error) => {
                 if let Some(tracked) = setting.catalogue.tracked(job.id) {
                     self.shared.tell_failure(&tracked, &error);
@@ -315,7 +316,10 @@ impl Worker {
                 self.shared.forget(job.id);
                 Ended::Done
             }
-            Turn::Done | Turn::Ask(_) => Ended::Done,
+            Turn::Done | Turn::Ask(_) => {
+                self.shared.settled(visit);
+                Ended::Done
+            }
         }
     }
 
@@ -555,7 +559,11 @@ impl Worker {
         let behind = visit.behind();
         if behind == 0 {
             // A write since the file was looked at has marked it again.
-            return (visit.course.remote == Remote::Agreed).then_some(Ended::Done);
+            if visit.course.remote != Remote::Agreed {
+                return None;
+            }
+            self.shared.settled(visit);
+            return Some(Ended::Done);
         }
         self.has_to_yield().then_some(Ended::More {
             long: behind > PIECE_START,
@@ -611,6 +619,7 @@ async fn begin(
         let closed_today = shared.closed_today(&tracked);
         let visit = Visit::begin(&setting, tracked, certainty, cursor, closed_today)?;
         Ok(visit.map(|mut visit| {
+            visit.remember(&setting, shared.remembered(job.id));
             let turn = visit.advance(&setting);
             (visit, turn)
         }))

@@ -38,7 +38,7 @@ impl Verify<'_> {
                 Some(remote) => return self.released(job, &about, remote),
                 None => Some(Verdict::Released),
             },
-            ClientState::Active | ClientState::Renaming { .. } => None,
+            ClientState::Active | ClientState::Renaming { .. } | ClientState::Releasing => None,
         };
         if let Some(verdict) = verdict {
             about.verdict = verdict;
@@ -172,6 +172,10 @@ fn against(
         }
         ProgressState::Error { text } => about.but(Verdict::Refused, text.clone()),
         ProgressState::Retired => about.but(Verdict::Retired, ""),
+        ProgressState::Lost => about.but(
+            Verdict::Lost,
+            "the destination lost it after this client had let go of it",
+        ),
         ProgressState::Pending | ProgressState::Current if progress.verified => about,
         ProgressState::Pending | ProgressState::Current => about.but(
             Verdict::Unverified,

@@ -17,10 +17,11 @@ use redb::WriteTransaction;
 
 use self::names::Taken;
 pub use self::rows::{
-    ClientFile, ClientState, Destination, DestinationId, DestinationState, NewFile, Progress,
-    ProgressState, Seam, Times,
+    ClientFile, ClientState, Destination, DestinationId, DestinationState, Hold, NewFile, Progress,
+    ProgressState, Scrubbed, Seam, Stretch, Times,
 };
-pub(crate) use self::rows::{DESTINATIONS, FILES, INODES, NAMES, PROGRESS};
+pub(crate) use self::rows::{DESTINATIONS, FILES, HOLDS, INODES, NAMES, PROGRESS, VOLATILE};
+use self::rows::{SCRUBBED, SCRUBBED_KEY};
 use super::engine::Engine;
 use super::error::{IndexError, Problem};
 use super::event::{self, Event, Log, NewEvent};
@@ -73,6 +74,14 @@ pub enum ClientChange {
     Progress(DestinationId, FileId, Box<Progress>),
     /// What is known of a destination.
     Destination(DestinationId, Destination),
+    /// Another inode has the file's content and its link: it was restored from a copy.
+    Rebind(FileId, Inode),
+    /// All bytes of volatile ranges as they were first read; none when there are none.
+    Volatile(FileId, Vec<Stretch>),
+    /// How long the file has been quiet; `None` when something else holds it, or nothing.
+    Hold(FileId, Option<Hold>),
+    /// How far the scrub has come.
+    Scrubbed(Scrubbed),
     /// Records an event.
     Event(NewEvent),
 }
@@ -296,6 +305,27 @@ impl ClientIndex {
         })
     }
 
+    /// The files with bytes of volatile ranges as they were first read.
+    pub fn volatile(&self) -> Result<Vec<(FileId, Vec<Stretch>)>, IndexError> {
+        self.engine.read(|transaction| {
+            VOLATILE
+                .read(transaction)?
+                .page(Bound::Unbounded, usize::MAX)
+        })
+    }
+
+    /// The files that only our links hold, and for how long.
+    pub fn holds(&self) -> Result<Vec<(FileId, Hold)>, IndexError> {
+        self.engine
+            .read(|transaction| HOLDS.read(transaction)?.page(Bound::Unbounded, usize::MAX))
+    }
+
+    /// How far the scrub has come; `None` before it ever began.
+    pub fn scrubbed(&self) -> Result<Option<Scrubbed>, IndexError> {
+        self.engine
+            .read(|transaction| SCRUBBED.read(transaction)?.get(&SCRUBBED_KEY.to_owned()))
+    }
+
     /// At most `limit` events from number `from` on.
     pub fn events(&self, from: u64, limit: usize) -> Result<Vec<(u64, Event)>, IndexError> {
         self.engine
@@ -365,6 +395,32 @@ fn apply(transaction: &WriteTransaction, change: &ClientChange) -> Result<(), Pr
         ClientChange::Destination(id, row) => {
             let old = DESTINATIONS.write(transaction)?.put(id, row)?;
             old.map(|_| ()).ok_or(Problem::NoSuchDestination(*id))
+        }
+        ClientChange::Rebind(id, inode) => {
+            update(transaction, *id, |row| row.inode = *inode)?;
+            INODES.write(transaction)?.put(inode, id)?;
+            Ok(())
+        }
+        ClientChange::Volatile(id, stretches) => {
+            let mut rows = VOLATILE.write(transaction)?;
+            if stretches.is_empty() {
+                rows.remove(id)?;
+            } else {
+                rows.put(id, stretches)?;
+            }
+            Ok(())
+        }
+        ClientChange::Hold(id, hold) => {
+            let mut rows = HOLDS.write(transaction)?;
+            match hold {
+                Some(hold) => rows.put(id, hold).map(|_| ()),
+                None => rows.remove(id).map(|_| ()),
+            }
+        }
+        ClientChange::Scrubbed(to) => {
+            let mut rows = SCRUBBED.write(transaction)?;
+            rows.put(&SCRUBBED_KEY.to_owned(), to)?;
+            Ok(())
         }
         // Appended together, behind the other changes.
         ClientChange::Event(_) => Ok(()),

@@ -29,6 +29,8 @@ pub enum ClientState {
     Lost,
     /// Delivered everywhere, and let go of.
     Released,
+    /// Its link is about to be removed: if it is still there after a crash, nothing has happened.
+    Releasing,
 }
 
 impl ClientState {
@@ -40,6 +42,7 @@ impl ClientState {
             Self::Superseded { .. } => "superseded",
             Self::Lost => "lost",
             Self::Released => "released",
+            Self::Releasing => "releasing",
         }
     }
 }
@@ -186,6 +189,8 @@ pub enum ProgressState {
     },
     /// The operator there gave it up; it counts as delivered.
     Retired,
+    /// The server lost it after this client had let go of it.
+    Lost,
 }
 
 impl ProgressState {
@@ -197,6 +202,7 @@ impl ProgressState {
             Self::Conflict => "conflict",
             Self::Error { .. } => "error",
             Self::Retired => "retired",
+            Self::Lost => "lost",
         }
     }
 }
@@ -219,6 +225,46 @@ pub struct Progress {
     pub verified: bool,
 }
 
+/// Bytes of a volatile range as they were first read.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Stretch {
+    /// Where in the file.
+    pub at: Offset,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl Stretch {
+    /// Where it ends.
+    pub fn end(&self) -> Offset {
+        self.at.plus(self.bytes.len() as u64).unwrap_or(Offset::MAX)
+    }
+}
+
+/// How long a file that only our link holds has been quiet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hold {
+    /// Seconds, by the monotonic clock of one run after the other.
+    pub quiet: u64,
+    /// The file's size all that time.
+    pub size: Offset,
+    /// Its times.
+    pub times: Times,
+    /// When this was written.
+    #[serde(with = "codec::time")]
+    pub at: Timestamp,
+}
+
+/// How far the scrub has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Scrubbed {
+    /// The last file that was read; 0 before the first of a round.
+    pub file: FileId,
+    /// When the round began.
+    #[serde(with = "codec::time")]
+    pub began: Timestamp,
+}
+
 pub(crate) type ProgressKey = (DestinationId, FileId);
 
 pub(crate) const FILES: Table<FileId, ClientFile> = Table::new("files");
@@ -226,6 +272,11 @@ pub(crate) const NAMES: Table<StableName, FileId> = Table::new("names");
 pub(crate) const INODES: Table<Inode, FileId> = Table::new("inodes");
 pub(crate) const DESTINATIONS: Table<DestinationId, Destination> = Table::new("destinations");
 pub(crate) const PROGRESS: Table<ProgressKey, Progress> = Table::new("progress");
+pub(crate) const VOLATILE: Table<FileId, Vec<Stretch>> = Table::new("volatile");
+pub(crate) const HOLDS: Table<FileId, Hold> = Table::new("holds");
+/// Beside the schema's row.
+pub(crate) const SCRUBBED: Table<String, Scrubbed> = Table::new("meta");
+pub(crate) const SCRUBBED_KEY: &str = "scrubbed";
 
 impl TableKey for DestinationId {
     fn encode(&self) -> Vec<u8> {

@@ -243,6 +243,8 @@ pub(super) fn check_rows(
             check_table(&client::INODES, &read)?;
             check_table(&client::DESTINATIONS, &read)?;
             check_table(&client::PROGRESS, &read)?;
+            check_table(&client::VOLATILE, &read)?;
+            check_table(&client::HOLDS, &read)?;
         }
         Kind::Server => {
             check_table(&server::FILES, &read)?;

@@ -49,7 +49,7 @@ pub struct ClientFileRow {
     pub generation: u32,
     /// The last size recorded, in bytes.
     pub length: Offset,
-    /// `active`, `renaming`, `superseded`, `lost` or `released`.
+    /// `active`, `renaming`, `superseded`, `lost`, `releasing` or `released`.
     pub state: &'static str,
     /// When it was found.
     pub discovered: Timestamp,
@@ -74,7 +74,7 @@ pub struct ProgressRow {
     pub blake3: PrefixHash,
     /// Whether the server vouched for the hash.
     pub verified: bool,
-    /// `pending`, `current`, `conflict` or `error`.
+    /// `pending`, `current`, `conflict`, `error`, `retired` or `lost`.
     pub state: &'static str,
     /// When it was confirmed.
     pub confirmed_at: Timestamp,

@@ -1,0 +1,127 @@
+//! Who has a file open for writing, as `/proc` tells it.
+//!
+//! `F_SETLEASE` would tell it too, but a lease is broken by a signal that ends the process, and there
+//! is no way to ask for one without `unsafe`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+/// `PROC_PID_INIT_INO` of the kernel: the namespace in which every process of the machine is seen.
+const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// What could be found out.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Writers {
+    /// Those of the inodes that somebody may write to.
+    pub open: BTreeSet<u64>,
+    /// Every process of the machine was looked at. Without the right to do so, or in a container,
+    /// there may be writers that are not seen.
+    pub complete: bool,
+}
+
+/// Which of `inodes` are open for writing, or mapped for it, in some process. The filesystem is not
+/// looked at: a file elsewhere with the same number counts as well.
+pub fn of(inodes: &BTreeSet<u64>) -> io::Result<Writers> {
+    let mut writers = Writers {
+        complete: sees_all(),
+        ..Writers::default()
+    };
+    for process in fs::read_dir("/proc")? {
+        let process = process?;
+        let name = process.file_name();
+        if name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            look_at(&process.path(), inodes, &mut writers);
+        }
+    }
+    Ok(writers)
+}
+
+fn sees_all() -> bool {
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|it| it.ino() == FIRST_PID_NAMESPACE)
+}
+
+/// One process; that it ends meanwhile is no fault.
+fn look_at(process: &Path, inodes: &BTreeSet<u64>, writers: &mut Writers) {
+    let looked = descriptors(process, inodes, &mut writers.open)
+        .and_then(|()| mappings(process, inodes, &mut writers.open));
+    if let Err(error) = looked {
+        writers.complete &= has_ended(&error);
+    }
+}
+
+fn descriptors(process: &Path, inodes: &BTreeSet<u64>, open: &mut BTreeSet<u64>) -> io::Result<()> {
+    for descriptor in fs::read_dir(process.join("fd"))? {
+        let descriptor = descriptor?;
+        // Through the link: to what is open.
+        let inode = match fs::metadata(descriptor.path()) {
+            Ok(stat) => stat.ino(),
+            Err(error) if has_ended(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        if inodes.contains(&inode) && !open.contains(&inode) {
+            let info = process.join("fdinfo").join(descriptor.file_name());
+            if fs::read_to_string(info).map_or(true, |info| is_writing(&info)) {
+                open.insert(inode);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the flags of `/proc/PID/fdinfo/N`, which are octal, say more than `O_RDONLY`.
+fn is_writing(info: &str) -> bool {
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_none_or(|flags| flags & 0o3 != 0)
+}
+
+fn mappings(process: &Path, inodes: &BTreeSet<u64>, open: &mut BTreeSet<u64>) -> io::Result<()> {
+    let maps = fs::read(process.join("maps"))?;
+    for line in String::from_utf8_lossy(&maps).lines() {
+        // address perms offset dev inode path
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let shared = fields
+            .next()
+            .is_some_and(|perms| perms.contains('w') && perms.ends_with('s'));
+        let inode = fields.nth(2).and_then(|inode| inode.parse().ok());
+        if let Some(inode) = inode.filter(|inode| shared && inodes.contains(inode)) {
+            open.insert(inode);
+        }
+    }
+    Ok(())
+}
+
+/// `ENOENT`, or `ESRCH` from a process that is ending.
+fn has_ended(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_is_seen_and_a_reader_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let writer = fs::File::create(&path).unwrap();
+        let inode = writer.metadata().unwrap().ino();
+        let open = || of(&BTreeSet::from([inode, 1])).unwrap().open;
+        assert!(open().contains(&inode));
+        drop(writer);
+        let reader = fs::File::open(&path).unwrap();
+        assert!(!open().contains(&inode));
+        drop(reader);
+    }
+
+    #[test]
+    fn flags_tell() {
+        assert!(is_writing("pos:\t0\nflags:\t0100001\nmnt_id:\t26\n"));
+        assert!(is_writing("flags:\t02\n"));
+        assert!(!is_writing("pos:\t0\nflags:\t0100000\n"));
+        assert!(is_writing(""));
+    }
+}

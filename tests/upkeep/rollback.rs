@@ -1,0 +1,109 @@
+//! The client rolled back: its files, or all of it, restored from an older copy.
+
+use std::fs;
+use std::path::Path;
+
+use super::stage::{Home, append, content, events, is_confirmed};
+use crate::common::{Client, Server, rows, wait_until};
+
+/// Puts `bytes` into the file that is there, as `cp` does.
+fn overwrite(path: &Path, bytes: &[u8]) {
+    let file = fs::OpenOptions::new().write(true).truncate(true).open(path);
+    std::io::Write::write_all(&mut file.unwrap(), bytes).unwrap();
+}
+
+#[test]
+fn a_file_restored_shorter_or_with_other_content_is_a_new_generation() {
+    let home = Home::new();
+    let server = Server::start(&home.path("server"), "");
+    let was = content(50_000);
+    let mut other = was.clone();
+    other[40_000..].fill(b'x');
+    other.extend([b'x'; 500]);
+    let cases = [
+        ("shorter", was[..20_000].to_vec()),
+        ("empty", Vec::new()),
+        ("other", other),
+    ];
+    for (name, _) in &cases {
+        fs::write(home.log(name), &was).unwrap();
+    }
+    let config = home.config(&[&server.url()], "");
+    let mut client = Client::start(&home.path("client"), &config);
+    for (name, _) in &cases {
+        let name = format!("logs/{name}");
+        wait_until(&name, || is_confirmed(&client.datadir, &name, was.len()));
+    }
+    client.kill();
+    for (name, restored) in &cases {
+        overwrite(&home.log(name), restored);
+    }
+    client.restart();
+    for (name, restored) in &cases {
+        append(&home.log(name), b" and on");
+        let next = [restored, &b" and on"[..]].concat();
+        wait_until(name, || server.holds(&format!("logs/{name}.1"), &next));
+        assert!(server.holds(&format!("logs/{name}"), &was), "no splice");
+        let told = events(&client.datadir, "superseded", &format!("logs/{name}"));
+        assert_eq!(told.len(), 1, "{told:?}");
+    }
+}
+
+/// Copies a tree file by file: no two names of the copy are one file.
+fn copy_without_links(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_without_links(&entry.path(), &to);
+        } else if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_client_restored_file_by_file_goes_on_under_the_same_names() {
+    let home = Home::new();
+    let server = Server::start(&home.path("server"), "");
+    for name in ["a", "b", "c"] {
+        fs::write(home.log(name), name).unwrap();
+    }
+    let config = home.config(&[&server.url()], "release_after: never");
+    let mut client = Client::start(&home.path("client"), &config);
+    for name in ["logs/a", "logs/b", "logs/c"] {
+        wait_until(name, || is_confirmed(&client.datadir, name, 1));
+    }
+    fs::remove_file(home.log("b")).unwrap();
+    assert!(client.terminate().success());
+    copy_without_links(&home.path("logs"), &home.path("copy/logs"));
+    copy_without_links(&client.datadir, &home.path("copy/client"));
+    // What came after the backup is at the server, and gone here.
+    client.restart();
+    append(&home.log("c"), b", after the backup");
+    wait_until("it arrives", || {
+        server.holds("logs/c", b"c, after the backup")
+    });
+    client.kill();
+    for directory in ["logs", "client"] {
+        fs::remove_dir_all(home.path(directory)).unwrap();
+        fs::rename(home.path("copy").join(directory), home.path(directory)).unwrap();
+    }
+    client.restart();
+    append(&home.log("a"), b" goes on");
+    wait_until("the log goes on under its name", || {
+        server.holds("logs/a", b"a goes on")
+    });
+    assert!(server.holds("logs/b", b"b"));
+    assert_eq!(events(&client.datadir, "rebuilt", "logs/a").len(), 1);
+    // Nothing is spliced behind what the client does not know any more.
+    append(&home.log("c"), b" and another end");
+    wait_until("the rolled back log is delivered anew", || {
+        server.holds("logs/c.1", b"c and another end")
+    });
+    assert!(server.holds("logs/c", b"c, after the backup"));
+    let files = fs::read_dir(server.datadir.join("logs")).unwrap().count();
+    assert_eq!(files, 4);
+    assert_eq!(rows(&client.datadir, "files").len(), 4);
+}
