@@ -226,6 +226,8 @@ pub const TAIL_HASH_BYTES: u64 = 16 * 1024 * 1024;
 pub const HISTORY_THINNING: Duration = Duration::from_secs(3600);
 /// Paths in trouble of which a server remembers to have told people; beyond, it repeats itself.
 pub const TOLD_PATHS: usize = 4096;
+/// How long a commit waits for small appends that are just being made durable: they share it.
+pub const COMMIT_WAIT: Duration = Duration::from_millis(1);
 /// Changes that are committed together at most.
 pub const COMMIT_GROUP: usize = 1024;
 /// Rows that a server compares with their files at once after its start.

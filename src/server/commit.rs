@@ -10,7 +10,7 @@
 //! from before to derive it again, and the index is reopened with back-off.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use tracing::{error, info};
 use super::ways::Ways;
 use crate::index::IndexError;
 use crate::index::server::{ServerChange, ServerIndex};
-use crate::limits::{COMMIT_GROUP, REOPEN_MAX, REOPEN_START};
+use crate::limits::{COMMIT_GROUP, COMMIT_WAIT, REOPEN_MAX, REOPEN_START};
 use crate::types::{CommitNumber, WirePath};
 
 /// Grows when the index has failed: what was derived from it in an older epoch is worth nothing.
@@ -55,6 +55,16 @@ struct Job {
 pub(crate) struct Committer {
     jobs: Sender<Job>,
     epoch: Arc<AtomicU64>,
+    expected: Arc<AtomicUsize>,
+}
+
+/// A change that comes soon; until this is dropped, a commit waits a moment for it.
+pub(crate) struct Expected(Arc<AtomicUsize>);
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Committer {
@@ -65,20 +75,33 @@ impl Committer {
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (jobs, waiting) = mpsc::channel();
         let epoch = Arc::new(AtomicU64::new(0));
+        let expected = Arc::default();
         let mut thread = Thread {
             index,
             ways,
             waiting,
             epoch: Arc::clone(&epoch),
+            expected: Arc::clone(&expected),
         };
         let builder = std::thread::Builder::new().name("commit".to_owned());
         let handle = builder.spawn(move || thread.run())?;
-        Ok((Self { jobs, epoch }, handle))
+        let committer = Self {
+            jobs,
+            epoch,
+            expected,
+        };
+        Ok((committer, handle))
     }
 
     /// The present epoch. Take it before anything is read from the index.
     pub(crate) fn epoch(&self) -> Epoch {
         Epoch(self.epoch.load(Ordering::Acquire))
+    }
+
+    /// Announces a change: drop it just before the change is submitted.
+    pub(crate) fn expect(&self) -> Expected {
+        self.expected.fetch_add(1, Ordering::Relaxed);
+        Expected(Arc::clone(&self.expected))
     }
 
     /// Has `changes`, derived from what the index said in `epoch`, committed, and then `done` run.
@@ -140,17 +163,37 @@ struct Thread {
     ways: Ways,
     waiting: Receiver<Job>,
     epoch: Arc<AtomicU64>,
+    expected: Arc<AtomicUsize>,
 }
 
 impl Thread {
     fn run(&mut self) {
         while let Ok(first) = self.waiting.recv() {
-            let mut group = vec![first];
-            group.extend(self.waiting.try_iter().take(COMMIT_GROUP - 1));
+            let group = self.gather(first);
             if let Err(failure) = self.commit(group) {
                 self.recover(&failure);
             }
         }
+    }
+
+    /// What waits, and what is expected, for a moment.
+    fn gather(&self, first: Job) -> Vec<Job> {
+        let until = crate::sys::clock::monotonic() + COMMIT_WAIT;
+        let mut group = vec![first];
+        while group.len() < COMMIT_GROUP {
+            let next = self.waiting.try_recv().ok().or_else(|| {
+                if self.expected.load(Ordering::Relaxed) == 0 {
+                    return None;
+                }
+                let left = until.saturating_duration_since(crate::sys::clock::monotonic());
+                self.waiting.recv_timeout(left).ok()
+            });
+            match next {
+                Some(job) => group.push(job),
+                None => break,
+            }
+        }
+        group
     }
 
     /// Commits a group; an error means that the index has to be reopened.
@@ -340,6 +383,7 @@ mod tests {
             ways: Ways::new(dir),
             waiting: mpsc::channel().1,
             epoch: Arc::clone(&fixture.commits.epoch),
+            expected: Arc::default(),
         };
         let (tell, told) = mpsc::channel();
         let group = ["one", "two"].map(|detail| {

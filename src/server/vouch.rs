@@ -21,6 +21,7 @@ use super::recover::{self, Trouble};
 use super::reply::Reply;
 use crate::index::server::{ServerChange, ServerFile, ServerState};
 use crate::index::{EventKind, NewEvent};
+use crate::limits::IO_CHUNK;
 use crate::prefix::PrefixHasher;
 use crate::sys::clock;
 use crate::sys::file::{self, FileStat};
@@ -156,7 +157,11 @@ impl Landing {
     /// See [`vouch`].
     fn land(mut self, core: &Arc<Core>) {
         let path = self.entry.path().clone();
-        if let Err(trouble) = make_durable(core, &path, self.epoch, &self.file) {
+        // A small one is durable soon: whoever is before it at the commit waits for it.
+        let expected = (self.gained <= IO_CHUNK as u64).then(|| core.commits.expect());
+        let durable = make_durable(core, &path, self.epoch, &self.file);
+        drop(expected);
+        if let Err(trouble) = durable {
             return self.fail(&trouble);
         }
         let changes = std::mem::take(&mut self.changes);

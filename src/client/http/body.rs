@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::client::source::Source;
 use crate::limits::IO_CHUNK;
-use crate::types::ByteRange;
+use crate::types::{ByteRange, Offset};
 
 /// Chunks read ahead of the line; with the one being read and the one being written these are the
 /// buffers of one connection.
@@ -99,20 +99,12 @@ fn read_range(
     let mut at = range.start();
     while at < range.end() {
         let want = usize::try_from(range.end().since(at)).unwrap_or(IO_CHUNK);
-        let mut buffer = buffers.take();
-        let want = want.min(IO_CHUNK);
-        let read = match source.read_at(at, &mut buffer.bytes[..want]) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => Ok(read),
-            Err(error) => Err(error),
+        let chunk = match buffers.read(source, at, want) {
+            Ok(chunk) if chunk.is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
+            read => read,
         };
-        let (chunk, next) = match read {
-            Ok(read) => (
-                Ok(Bytes::from_owner(buffer).slice(..read)),
-                at.plus(read as u64),
-            ),
-            Err(error) => (Err(error), None),
-        };
+        let read = chunk.as_ref().ok().map(Bytes::len);
+        let next = read.and_then(|read| at.plus(read as u64));
         let failed = sender.blocking_send(chunk).is_err();
         match next {
             Some(next) if !failed => at = next,
@@ -160,6 +152,14 @@ impl Body for Payload {
 pub struct Buffers(Arc<Mutex<Vec<Box<[u8]>>>>);
 
 impl Buffers {
+    /// What the source holds of the `length` bytes from `at` on, at most [`IO_CHUNK`] of them.
+    pub fn read(&self, source: &Source, at: Offset, length: usize) -> io::Result<Bytes> {
+        let mut chunk = self.take();
+        let length = length.min(chunk.bytes.len());
+        let read = source.read_at(at, &mut chunk.bytes[..length])?;
+        Ok(Bytes::from_owner(chunk).slice(..read))
+    }
+
     fn take(&self) -> Chunk {
         let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = free

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 
 use super::cursor::Cursor;
+use crate::client::http::Buffers;
 use crate::client::source::{ReadError, Source};
 use crate::limits::IO_CHUNK;
 use crate::types::{ByteRange, Offset};
@@ -65,13 +66,21 @@ pub(super) struct ReadAhead {
     pub(super) source: Source,
     pub(super) cursor: Cursor,
     pub(super) range: ByteRange,
+    pub(super) buffers: Buffers,
     pub(super) ending: Ending,
 }
 
 impl ReadAhead {
     /// `None` when the file cannot be read so far: the turn finds out why.
     pub(super) fn run(self) -> Option<Piece> {
-        Piece::read(&self.source, self.cursor, self.range, &self.ending).ok()?
+        let Self {
+            source,
+            cursor,
+            range,
+            buffers,
+            ending,
+        } = self;
+        Piece::read(&source, cursor, range, &buffers, &ending).ok()?
     }
 }
 
@@ -82,6 +91,7 @@ impl Piece {
         source: &Source,
         mut cursor: Cursor,
         range: ByteRange,
+        buffers: &Buffers,
         ending: &Ending,
     ) -> Result<Option<Self>, ReadError> {
         let before = cursor.clone();
@@ -90,10 +100,9 @@ impl Piece {
             .filter(|length| *length <= IO_CHUNK);
         let (complete, bytes) = match few {
             Some(length) => {
-                let mut bytes = vec![0; length];
-                let complete = source.read_at(range.start(), &mut bytes)? == length;
+                let bytes = buffers.read(source, range.start(), length)?;
                 cursor.update(&bytes);
-                (complete, Some(Bytes::from(bytes)))
+                (bytes.len() == length, Some(bytes))
             }
             None => (read_on(source, &mut cursor, range.end(), ending)?, None),
         };
@@ -132,7 +141,7 @@ mod tests {
         assert!(read_on(&source, &mut cursor, offset(5000), &ending).unwrap());
         let read = |to: u64| {
             let range = ByteRange::new(offset(5000), offset(to)).unwrap();
-            Piece::read(&source, cursor.clone(), range, &ending)
+            Piece::read(&source, cursor.clone(), range, &Buffers::default(), &ending)
         };
         for (to, kept) in [(5001, true), (content.len(), false)] {
             let piece = read(to as u64).unwrap().unwrap();

@@ -389,7 +389,9 @@ impl Visit {
         let piece = match ahead.filter(|ahead| ahead.range.start() == range.start()) {
             Some(piece) => Some(piece),
             None => match self.cursor(base.length)? {
-                Some(cursor) => Piece::read(&self.source, cursor, range, &self.ending)?,
+                Some(cursor) => {
+                    Piece::read(&self.source, cursor, range, &setting.buffers, &self.ending)?
+                }
                 None => return Ok(None),
             },
         };
@@ -447,8 +449,12 @@ impl Visit {
     }
 
     /// What reads the piece behind `range` while that is being sent, if there is one.
-    pub(super) fn read_ahead(&self, range: ByteRange, most: u64) -> Option<ReadAhead> {
-        let end = range.end().plus(most).unwrap_or(self.size).min(self.size);
+    pub(super) fn read_ahead(&self, setting: &Setting, range: ByteRange) -> Option<ReadAhead> {
+        let end = range
+            .end()
+            .plus(setting.piece)
+            .unwrap_or(self.size)
+            .min(self.size);
         let next = ByteRange::new(range.end(), end)?;
         let cursor = self
             .known
@@ -458,6 +464,7 @@ impl Visit {
             source: self.source.clone(),
             cursor: cursor.clone(),
             range: next,
+            buffers: setting.buffers.clone(),
             ending: self.ending.clone(),
         })
     }

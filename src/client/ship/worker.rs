@@ -599,7 +599,7 @@ fn read_on(
     nearly_out: Option<oneshot::Receiver<()>>,
 ) {
     if let (Asked::Append { range, .. }, Some(nearly_out)) = (asked, nearly_out)
-        && let Some(reading) = visit.read_ahead(*range, setting.piece)
+        && let Some(reading) = visit.read_ahead(setting, *range)
     {
         under_way.read_on(reading, nearly_out);
     }
