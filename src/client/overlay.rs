@@ -124,7 +124,8 @@ fn merged(mut stretches: Vec<Stretch>) -> Vec<Stretch> {
     merged
 }
 
-fn lay_over(stretch: &Stretch, at: Offset, bytes: &mut [u8]) {
+/// Puts what of a stretch lies among `bytes`, which begin at `at`, over them.
+pub(super) fn lay_over(stretch: &Stretch, at: Offset, bytes: &mut [u8]) {
     let end = at.plus(bytes.len() as u64).unwrap_or(Offset::MAX);
     let (from, to) = (stretch.at.max(at), stretch.end().min(end));
     if from < to {

@@ -54,10 +54,28 @@ fn volatile_bytes_are_delivered_as_first_read_everywhere_and_for_ever() {
     let output = client.sync(&[]);
     assert!(output.status.success(), "{}", crate::common::said(&output));
     assert!(server.holds("logs/bin.1", &first));
+    let verified = verify(&client, "--remote");
+    assert!(
+        verified.status.success(),
+        "{}",
+        crate::common::said(&verified)
+    );
     for kind in ["superseded", "conflict", "lost"] {
         assert_eq!(events(&client.datadir, kind, "logs/bin.1"), [""; 0]);
     }
     assert_eq!(rows(&client.datadir, "files").len(), 1);
+}
+
+/// Compares the client's files with what was confirmed, and with what the destinations hold.
+fn verify(client: &Client, how: &str) -> std::process::Output {
+    let config = client.config();
+    let args: [&std::ffi::OsStr; 4] = [
+        "verify".as_ref(),
+        "-f".as_ref(),
+        config.as_ref(),
+        how.as_ref(),
+    ];
+    crate::common::run(args)
 }
 
 #[test]

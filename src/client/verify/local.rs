@@ -8,18 +8,35 @@ use std::path::Path;
 
 use super::remote::{Local, Remote};
 use super::{Job, Verify};
-use crate::index::client::{ClientState, Progress, ProgressState};
+use crate::client::overlay::lay_over;
+use crate::index::client::{ClientState, Progress, ProgressState, Stretch};
 use crate::sys::dir::Access;
 use crate::sys::file::{self, File, FileKind};
 use crate::types::{Offset, Prefix, Shown};
 use crate::verify::finding::{Finding, Side, Verdict};
-use crate::verify::hashes::Hashes;
+use crate::verify::hashes::{Content, Hashes};
 
 /// What was found where the file should be.
 enum Opened {
     File(File, Offset),
     /// Nothing, or something else; as a finding.
     Not(Verdict, String),
+}
+
+/// A file's bytes as they were delivered: those that are volatile as they were first read.
+pub(super) struct Delivered<'a> {
+    file: File,
+    volatile: &'a [Stretch],
+}
+
+impl Content for Delivered<'_> {
+    fn read_at(&self, at: Offset, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = file::read_at(&self.file, at, buffer)?;
+        for stretch in self.volatile {
+            lay_over(stretch, at, &mut buffer[..read]);
+        }
+        Ok(read)
+    }
 }
 
 impl Verify<'_> {
@@ -49,7 +66,13 @@ impl Verify<'_> {
             .open(job)
             .unwrap_or_else(|error| Opened::Not(Verdict::Unreadable, error.to_string()));
         let (content, size) = match opened {
-            Opened::File(content, size) => (content, size),
+            Opened::File(file, size) => (
+                Delivered {
+                    file,
+                    volatile: &job.volatile,
+                },
+                size,
+            ),
             Opened::Not(verdict, why) => return vec![about.but(verdict, why)],
         };
         let recorded = recorded(job);

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub use self::remote::Place;
 use self::remote::Remote;
 use crate::index::IndexError;
-use crate::index::client::{ClientFile, DestinationId, Progress};
+use crate::index::client::{ClientFile, DestinationId, Progress, Stretch};
 use crate::index::inspect::Inspection;
 use crate::limits::VERIFY_AGAIN;
 use crate::sys::dir::Dir;
@@ -45,6 +45,8 @@ struct Job {
     file: ClientFile,
     /// What each wanted destination has confirmed.
     progress: BTreeMap<DestinationId, Option<Progress>>,
+    /// What was first read of its volatile bytes.
+    volatile: Vec<Stretch>,
 }
 
 impl Verify<'_> {
@@ -107,6 +109,12 @@ impl Verify<'_> {
             .keys()
             .map(|&to| Ok((to, self.index.progress(to, id)?)))
             .collect::<Result<_, IndexError>>()?;
-        Ok(Job { id, file, progress })
+        let volatile = self.index.volatile(id)?;
+        Ok(Job {
+            id,
+            file,
+            progress,
+            volatile,
+        })
     }
 }

@@ -9,6 +9,7 @@ use hyper::Method;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
+use super::local::Delivered;
 use super::{Job, Verify};
 use crate::client::http::{Connector, Line, LineError, Payload, Reply};
 use crate::client::plan::{Asked, FileError, Heard, Holding, Remote as Known, Trust, heard};
@@ -17,7 +18,6 @@ use crate::index::client::DestinationId;
 use crate::limits::{BUSY_PAUSE, PATIENCE};
 use crate::prefix::PrefixHasher;
 use crate::sys::clock;
-use crate::sys::file::File;
 use crate::types::{ByteRange, Offset, Prefix, PrefixHash, StableName};
 use crate::verify::bisect::Bisect;
 use crate::verify::figures::Figures;
@@ -44,7 +44,7 @@ pub(super) struct Remote<'a> {
 
 /// A file that was read.
 pub(super) struct Local<'a> {
-    pub(super) content: &'a File,
+    pub(super) content: &'a Delivered<'a>,
     pub(super) size: Offset,
     /// At what destinations confirmed.
     pub(super) hashes: &'a Hashes,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Inspection, as_slice};
-use crate::index::client::{self, ClientFile, Destination, DestinationId, Progress};
+use crate::index::client::{self, ClientFile, Destination, DestinationId, Progress, Stretch};
 use crate::index::codec::{Table, TableKey};
 use crate::index::error::{IndexError, Problem};
 use crate::index::server::{self, HistoryRow, ServerFile};
@@ -64,6 +64,12 @@ impl Inspection {
         id: FileId,
     ) -> Result<Option<Progress>, IndexError> {
         self.read(|transaction| client::PROGRESS.read(transaction)?.get(&(destination, id)))
+    }
+
+    /// What was first read of a client's file in its volatile ranges.
+    pub fn volatile(&self, id: FileId) -> Result<Vec<Stretch>, IndexError> {
+        let stretches = self.read(|transaction| client::VOLATILE.read(transaction)?.get(&id))?;
+        Ok(stretches.unwrap_or_default())
     }
 
     fn survey<K: TableKey, V: Serialize + DeserializeOwned>(

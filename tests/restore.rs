@@ -1,0 +1,27 @@
+//! The restore matrix: a server that comes back as it was at an earlier moment, in part or as a
+//! whole, to a client in each of the states that it can be in.
+//!
+//! One run has files in each state that a moment can find: not yet there, half delivered, all but
+//! delivered, in the middle of an append. What is restored and how the client stands are the two
+//! other dimensions. The copies are made of a killed server's directory, as `cp -a` does or by a
+//! snapshot of the filesystem.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    unreachable_pub,
+    missing_docs,
+    reason = "a test fails by panicking, and prints its figures"
+)]
+
+mod common;
+#[allow(dead_code, reason = "each test program uses its own part of this")]
+#[path = "delivery/faults.rs"]
+mod faults;
+
+mod restore {
+    pub mod matrix;
+    pub mod snapshots;
+    pub mod stage;
+}
