@@ -4,9 +4,10 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::print_stdout,
     unreachable_pub,
     missing_docs,
-    reason = "a test fails by panicking"
+    reason = "a test fails by panicking, and prints its figures"
 )]
 
 mod common;

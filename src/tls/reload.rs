@@ -154,7 +154,7 @@ impl<C> Reloaded<C> {
     }
 
     /// Says once a day what expires soon.
-    pub(super) fn warn_of_expiry(&self) {
+    fn warn_of_expiry(&self) {
         let (now, today) = (clock::monotonic(), clock::now());
         let mut state = self.state();
         let is_told = |told: Instant| now.duration_since(told) < EXPIRY_REPEAT;

@@ -1,8 +1,12 @@
 //! More than a server is willing to take: refused in order, and nobody else suffers.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 use super::identities::plain;
@@ -108,4 +112,90 @@ fn a_file_grows_to_its_limit_and_no_further() {
     assert!(put(5, "567").starts_with("HTTP/1.1 204 "));
     assert!(server.holds("log", b"01234567"));
     assert_eq!(common::rows(&server.datadir, "files")[0]["length"], 8);
+}
+
+/// Appends on one connection for so long; how many.
+fn appends_within(port: u16, name: &str, time: Duration) -> usize {
+    let mut stream = connect(port);
+    let begun = Instant::now();
+    let mut count = 0;
+    while begun.elapsed() < time {
+        let put = format!(
+            "PUT /{name} HTTP/1.1\r\nHost: x\r\nContent-Range: bytes {count}-{count}/{}\r\n\
+             Content-Length: 1\r\n\r\nx",
+            count + 1
+        );
+        let said = ask(&mut stream, &put);
+        assert!(said.starts_with("HTTP/1.1 20"), "{said}");
+        count += 1;
+    }
+    count
+}
+
+/// Ten thousand connections that say nothing and a thousand that drip a byte a second.
+#[test]
+#[ignore = "takes two minutes"]
+fn a_crowd_that_only_connects_is_served_around_and_ended() {
+    const DRIPPING: usize = 1_000;
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised).unwrap();
+    // The server takes half of its descriptors, which are as many, for connections.
+    let room = maximum.map_or(usize::MAX, |maximum| usize::try_from(maximum / 2).unwrap());
+    let silent = room.saturating_sub(DRIPPING + 500).min(10_000);
+    assert!(silent > DRIPPING, "{room} connections are too few");
+    let home = TempDir::new().unwrap();
+    let config = "idle_timeout: 30s\nlimits: {connections_per_peer: 16384}\n";
+    let mut server = Server::start(&home.path().join("server"), config);
+    let port = server.port;
+    let time = Duration::from_secs(5);
+    let before = appends_within(port, "before", time);
+
+    let mut silent: Vec<TcpStream> = (0..silent).map(|_| connect(port)).collect();
+    let crowd = (silent.len() + DRIPPING) as u64;
+    let mut dripping: Vec<TcpStream> = (0..DRIPPING).map(|_| connect(port)).collect();
+    let ended = AtomicBool::new(false);
+    let meanwhile = thread::scope(|scope| {
+        scope.spawn(|| {
+            for byte in b"HEAD /drip HTTP/1.1\r\nHost: x\r\nX-Drip: "
+                .iter()
+                .chain([b'x'; 3600].iter())
+            {
+                for stream in &mut dripping {
+                    // The server has ended it, as it should.
+                    let _ = stream.write(&[*byte]);
+                }
+                if ended.load(Ordering::Relaxed) {
+                    return;
+                }
+                common::pause(Duration::from_secs(1));
+            }
+        });
+        let meanwhile = appends_within(port, "meanwhile", time);
+        for stream in &mut silent {
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0, "it is ended");
+        }
+        ended.store(true, Ordering::Relaxed);
+        meanwhile
+    });
+    for stream in &mut dripping {
+        let mut rest = Vec::new();
+        // What it sent last may have met a closed connection.
+        if let Err(error) = stream.read_to_end(&mut rest) {
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+        }
+        assert!(
+            rest.is_empty() || rest.starts_with(b"HTTP/1.1 408 "),
+            "{rest:?}"
+        );
+    }
+    let peak = server.process().memory_kib("VmHWM");
+    println!(
+        "{crowd} connections; appends in 5 s: {before} before, {meanwhile} meanwhile; peak memory {peak} KiB"
+    );
+    // What the example configuration says, and what the program takes besides.
+    assert!(peak < 30 * crowd + 100 * 1024, "{peak} KiB");
 }
