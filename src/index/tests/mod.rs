@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod files;
 mod golden;
+mod growth;
 mod kill;
 mod migrate;
 mod random_damage;
