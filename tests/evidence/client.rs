@@ -216,3 +216,29 @@ fn what_sync_delivered_into_a_directory_is_verified_on_both_sides() {
         "{verdicts:?}"
     );
 }
+
+#[test]
+fn a_volatile_byte_that_changed_is_no_difference() {
+    let home = tempfile::tempdir().unwrap();
+    let logs = home.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    fs::write(logs.join("bin"), long()).unwrap();
+    let server = Server::start(&home.path().join("server"), "");
+    let settings = deliver(&[("x", &logs.join("*"))], &[&server.url()]).replace(
+        "{name: x,",
+        "{name: x, volatile: [{offset: 21, length: 1}],",
+    );
+    let client = Client::configure(&home.path().join("client"), &settings);
+    assert!(client.sync(&[]).status.success());
+    let bin = OpenOptions::new().write(true).open(logs.join("bin"));
+    let bin = bin.unwrap();
+    bin.write_all_at(&[!long()[21]], 21).unwrap();
+    for words in [&["verify"][..], &["verify", "--remote"]] {
+        let (exit, findings) = json(words, &client.datadir);
+        assert_eq!((exit, findings.len()), (Some(0), 1), "{findings:?}");
+    }
+    bin.write_all_at(&[!long()[22]], 22).unwrap();
+    let (exit, findings) = json(&["verify", "--remote"], &client.datadir);
+    assert_eq!(exit, Some(4), "{findings:?}");
+    assert_eq!(findings[0]["first_difference"]["end"], 1024);
+}
