@@ -13,6 +13,7 @@ pub mod sys;
 pub mod config;
 pub mod index;
 pub mod verify;
+pub mod control;
 pub mod tls;
 pub mod client;
 pub mod server;

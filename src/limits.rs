@@ -234,6 +234,28 @@ pub const COMMIT_GROUP: usize = 1024;
 pub const PASS_ROWS: usize = 256;
 /// Rows that it sorts by age for that, newest first: some 3 MiB. The others come after them.
 pub const PASS_NEWEST: usize = 16 * 1024;
+/// Longest request and longest answer on the control socket.
+pub const CONTROL_LINE: u64 = 1024 * 1024;
+/// How long a request may take to arrive there, and an answer to leave.
+pub const CONTROL_TIME: Duration = Duration::from_secs(5);
+/// Commands that ask there at the same time; people do not type faster.
+pub const CONTROL_ASKERS: usize = 8;
+/// Files that an answer there names; the rest it counts.
+pub const SHOWN_PATHS: usize = 1000;
+/// Bytes a second that the scrub reads (`scrub: {rate}`): 1 TiB takes three days.
+pub const SCRUB_RATE: u64 = 4 * 1024 * 1024;
+/// From the beginning of one scrub to that of the next (`scrub: {period}`).
+pub const SCRUB_PERIOD: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Bytes after which the scrub writes down how far it is: what a crash has it read again.
+pub const SCRUB_NOTE: u64 = 64 * 1024 * 1024;
+/// What a file counts for that, beside its bytes: many small ones are work too.
+pub const SCRUB_FILE: u64 = SCRUB_NOTE / 256;
+/// How often the scrub looks whether its next round is due.
+pub const SCRUB_REST: Duration = Duration::from_secs(60);
+/// Bytes of the quarantine (`quarantine: {size}`), and how long a copy stays (`keep`).
+pub const QUARANTINE_SIZE: u64 = 10 * 1024 * 1024 * 1024;
+/// See [`QUARANTINE_SIZE`].
+pub const QUARANTINE_KEEP: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Directories that a server remembers to have made durable.
 pub const DURABLE_DIRS: usize = 4096;
 /// First and largest pause before a failed index is opened again.

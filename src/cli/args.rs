@@ -54,10 +54,10 @@ pub(super) enum Command {
     Db(DbCommand),
     #[command(hide = true, disable_help_flag = true)]
     Status(Unbuilt),
-    #[command(hide = true, disable_help_flag = true)]
-    Quarantine(Unbuilt),
-    #[command(hide = true, disable_help_flag = true)]
-    Retire(Unbuilt),
+    /// On a server: move a delivered file aside, so that it is delivered anew
+    Quarantine(QuarantineArgs),
+    /// On a server: delete old delivered files and keep their evidence
+    Retire(RetireArgs),
     #[command(hide = true, disable_help_flag = true)]
     Doctor(Unbuilt),
     /// Make a private CA and certificates, for TLS between clients and servers
@@ -141,6 +141,32 @@ pub(super) struct SyncArgs {
     pub(super) debug: bool,
     #[arg(short, value_name = "BASE", hide = true)]
     pub(super) base: Option<OsString>,
+}
+
+/// `shaftlog quarantine`.
+#[derive(Debug, Args)]
+pub(super) struct QuarantineArgs {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// Only the bytes from this one on: the torn end of a file
+    #[arg(long, value_name = "N")]
+    pub(super) from: Option<u64>,
+    /// The path of the delivered file below the server's datadir, as `db inspect` shows it
+    #[arg(value_name = "PATH")]
+    pub(super) path: OsString,
+}
+
+/// `shaftlog retire`.
+#[derive(Debug, Args)]
+pub(super) struct RetireArgs {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// Only files to which nothing was delivered for so long
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) older_than: Span,
+    /// The paths, as a glob with a leading slash; quote it, so that the shell leaves it alone
+    #[arg(value_name = "PATTERN")]
+    pub(super) pattern: String,
 }
 
 /// `shaftlog check`.

@@ -13,6 +13,7 @@ mod db;
 mod exit;
 mod load;
 mod logging;
+mod operator;
 mod out;
 mod progress;
 mod server;
@@ -65,8 +66,8 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Db(DbCommand::Events(args)) => db::events(&args),
         Command::Db(DbCommand::Check(args)) => db::check(&args),
         Command::Status(_) => Err(unavailable("status")),
-        Command::Quarantine(_) => Err(unavailable("quarantine")),
-        Command::Retire(_) => Err(unavailable("retire")),
+        Command::Quarantine(args) => operator::quarantine(&args),
+        Command::Retire(args) => operator::retire(&args),
         Command::Doctor(_) => Err(unavailable("doctor")),
         Command::Tls(TlsCommand::Init(args)) => tls::init(&args),
         Command::Tls(TlsCommand::Issue(args)) => tls::issue(&args),

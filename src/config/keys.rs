@@ -103,6 +103,8 @@ pub(super) const SERVER: &[Key] = &[
     optional("status_interval"),
     optional("min_free"),
     optional("unconditional"),
+    optional("scrub"),
+    optional("quarantine"),
     later("history"),
     optional("tls"),
     optional("authorize"),
@@ -117,6 +119,12 @@ pub(super) const LIMITS: &[Key] = &[
     optional("requests"),
     optional("file_size"),
 ];
+
+/// `scrub` of a server.
+pub(super) const SCRUB: &[Key] = &[optional("rate"), optional("period")];
+
+/// `quarantine` of a server.
+pub(super) const QUARANTINE: &[Key] = &[optional("size"), optional("keep")];
 
 /// `tls` of a server.
 pub(super) const SERVER_TLS: &[Key] = &[

@@ -49,7 +49,7 @@ pub enum Settings {
     /// A client's.
     Client(ClientSettings),
     /// A server's.
-    Server(ServerSettings),
+    Server(Box<ServerSettings>),
 }
 
 /// Reads the configuration `file` as what it is.
@@ -120,7 +120,9 @@ pub fn parse(
     let (text, node) = document(file, bytes)?;
     match kind_of(&node) {
         Kind::Client => client::read(text, &node, environment).map(Settings::Client),
-        Kind::Server => server::read(text, &node).map(Settings::Server),
+        Kind::Server => {
+            server::read(text, &node).map(|settings| Settings::Server(Box::new(settings)))
+        }
     }
     .map_err(|problem| problem.in_file(file, text))
 }

@@ -35,6 +35,14 @@ pub struct ServerSettings {
     pub status_interval: Duration,
     /// Free bytes of the disk below which no append is taken.
     pub min_free: u64,
+    /// Bytes a second that the scrub reads.
+    pub scrub_rate: u64,
+    /// From the beginning of one scrub to that of the next.
+    pub scrub_period: Duration,
+    /// Bytes that are kept in quarantine.
+    pub quarantine_size: u64,
+    /// How long a copy is kept there.
+    pub quarantine_keep: Duration,
     /// What becomes of an unconditional append to a path that was once written conditionally.
     pub unconditional: Unconditional,
     /// Certificates; without, it speaks plain HTTP.
@@ -79,7 +87,24 @@ pub(super) fn read(text: &str, node: &Node) -> Result<ServerSettings, Problem> {
     ];
     let tls = tls::server(&fields)?;
     let (authorize, allow) = access(text, &fields, tls.as_ref())?;
+    let scrub = fields.mapping("scrub", keys::SCRUB, "a scrub")?;
+    let quarantine = fields.mapping("quarantine", keys::QUARANTINE, "a quarantine")?;
+    let size = |of: &Option<Fields<'_>>, key| of.as_ref().map_or(Ok(None), |of| of.size(key));
+    let period = |of: &Option<Fields<'_>>, key| of.as_ref().map_or(Ok(None), |of| of.duration(key));
     Ok(ServerSettings {
+        scrub_rate: match size(&scrub, "rate")? {
+            Some(0) => {
+                let words = "expected at least 1 byte a second";
+                return Err(scrub.map_or_else(
+                    || fields.problem("scrub", words),
+                    |scrub| scrub.problem("rate", words),
+                ));
+            }
+            rate => rate.unwrap_or(limits::SCRUB_RATE),
+        },
+        scrub_period: period(&scrub, "period")?.unwrap_or(limits::SCRUB_PERIOD),
+        quarantine_size: size(&quarantine, "size")?.unwrap_or(limits::QUARANTINE_SIZE),
+        quarantine_keep: period(&quarantine, "keep")?.unwrap_or(limits::QUARANTINE_KEEP),
         tls,
         authorize,
         allow,

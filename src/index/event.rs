@@ -51,6 +51,8 @@ pub enum EventKind {
     Rebuilt,
     /// The disk refused to make bytes durable.
     SyncFailed,
+    /// A copy in quarantine was removed, to stay within the operator's bounds.
+    Discarded,
 }
 
 /// An event to be recorded.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use regex::bytes::Regex;
 use tokio::runtime::Handle;
@@ -14,8 +15,11 @@ use super::access::Access;
 use super::commit::Committer;
 use super::decide::Policy;
 use super::files::Files;
+use super::scrub::Scrub;
 use crate::index::server::ServerIndex;
-use crate::limits::{BODY_BUDGET, BODY_SEATS, LONG_HASHES, TOLD_PATHS};
+use crate::limits::{
+    BODY_BUDGET, BODY_SEATS, LONG_HASHES, QUARANTINE_KEEP, QUARANTINE_SIZE, TOLD_PATHS,
+};
 use crate::sys::dir::Dir;
 use crate::types::{Offset, WirePath};
 use crate::wire::Stamp;
@@ -27,6 +31,10 @@ pub struct Rules {
     pub validate: Option<Regex>,
     /// Free bytes of the disk below which no append is taken.
     pub min_free: u64,
+    /// How fast and how often files are read again; `None`: never.
+    pub scrub: Option<Scrub>,
+    /// How much is kept in quarantine, and how long.
+    pub quarantine: Quarantine,
     /// Whether unconditional appends may follow conditional ones.
     pub allow_unconditional: bool,
     /// Who may do what.
@@ -35,6 +43,24 @@ pub struct Rules {
     pub requests: usize,
     /// Longest file.
     pub file_size: Offset,
+}
+
+/// The bounds of the quarantine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quarantine {
+    /// Bytes.
+    pub size: u64,
+    /// How long a copy stays.
+    pub keep: Duration,
+}
+
+impl Default for Quarantine {
+    fn default() -> Self {
+        Self {
+            size: QUARANTINE_SIZE,
+            keep: QUARANTINE_KEEP,
+        }
+    }
 }
 
 /// What all requests of one server share.
@@ -53,6 +79,8 @@ pub(crate) struct Core {
     pub(crate) seats: Semaphore,
     /// Threads that may read long stretches of files to hash them.
     pub(crate) hashing: Semaphore,
+    /// Held by the operator's command that is under way.
+    pub(crate) operator: tokio::sync::Mutex<()>,
     pub(crate) tasks: Tasks,
     pub(crate) traffic: Traffic,
     /// Set when the server ends: long hashing gives up.
@@ -70,6 +98,7 @@ impl Core {
         Self {
             requests: Semaphore::new(rules.requests.min(Semaphore::MAX_PERMITS)),
             rules,
+            operator: tokio::sync::Mutex::default(),
             dir,
             index,
             commits,

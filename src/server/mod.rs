@@ -7,7 +7,9 @@
 //! * [`commit`]: one transaction for as many changes as wait.
 //! * [`recover`]: from row and file to what is known; [`files`]: who may touch a file now.
 //! * [`evidence`]: what becomes of a file that is not what its row vouches for.
-//! * [`pass`]: whether the files are as the server before left them.
+//! * [`pass`]: whether the files are as the server before left them; [`scrub`]: whether they still
+//!   hold what is on record.
+//! * [`operator`]: what the operator asks for at the control socket; [`retire`].
 //! * [`accept`], [`handler`], [`request`], [`answer`]: HTTP; [`handshake`]: TLS; [`access`]: who
 //!   may do what.
 //!
@@ -29,6 +31,7 @@ mod flight;
 mod handler;
 mod handshake;
 mod pace;
+mod operator;
 mod pass;
 mod peers;
 mod quarantine;
@@ -37,6 +40,7 @@ mod recover;
 mod reply;
 mod request;
 mod retire;
+mod scrub;
 mod status;
 mod upkeep;
 mod vouch;
@@ -44,6 +48,7 @@ mod ways;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -52,18 +57,20 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use self::accept::Serving;
 pub use self::access::Access;
 use self::access::Peer;
 use self::commit::Committer;
 use self::core::Core;
-pub use self::core::Rules;
+pub use self::core::{Quarantine, Rules};
 use self::handshake::Handshakes;
+pub use self::scrub::Scrub;
 use self::ways::Ways;
 use crate::config::tls::ClientAuth;
 use crate::config::{ServerSettings, Unconditional};
+use crate::control::{self, Request};
 use crate::index::server::ServerIndex;
 use crate::limits::{IDLE_TIMEOUT, OPEN_FILES, SERVER_REQUESTS};
 use crate::sys::dir::Dir;
@@ -93,6 +100,14 @@ impl From<&ServerSettings> for Rules {
             validate: settings.validate_regex.clone(),
             min_free: settings.min_free,
             allow_unconditional: settings.unconditional == Unconditional::Allow,
+            scrub: Some(Scrub {
+                rate: settings.scrub_rate,
+                period: settings.scrub_period,
+            }),
+            quarantine: Quarantine {
+                size: settings.quarantine_size,
+                keep: settings.quarantine_keep,
+            },
             access: Access::from(settings),
             requests: settings.limits.requests,
             file_size: settings.limits.file_size,
@@ -135,6 +150,7 @@ pub async fn run(
         () = status::report(Arc::clone(&server.core), settings.status_interval) => {}
         () = upkeep::run(Arc::clone(&server.core)) => {}
         () = follow(certificates.collect(), again) => {}
+        () = server.answer_operators(&settings.datadir) => {}
     }
     server.stop_and_wait_for(listening).await;
     Ok(())
@@ -189,8 +205,12 @@ impl Server {
         let core = Core::new(rules, datadir, index, commits, open_files);
         let core = Arc::new(core);
         let ending = watch::Sender::new(false);
-        let pass = pass::run(Arc::clone(&core), ending.subscribe());
-        core.tasks.spawn(pass);
+        // Before anybody asks for the path.
+        if let Err(failure) = quarantine::finish(&core) {
+            error!("a file that is to be in quarantine could not be moved there: {failure}");
+        }
+        let scrub = scrub::run(Arc::clone(&core), ending.subscribe());
+        core.tasks.spawn(scrub);
         Ok(Self {
             core,
             committing,
@@ -206,6 +226,8 @@ impl Server {
             validate: None,
             min_free: 0,
             allow_unconditional: false,
+            scrub: None,
+            quarantine: Quarantine::default(),
             access: Access::default(),
             requests: SERVER_REQUESTS,
             file_size: Offset::MAX,
@@ -224,6 +246,20 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         accept::serve(self.serving(), stream, Peer::Own(name))
+    }
+
+    /// Does what the operator asks for.
+    pub async fn command(&self, request: Request) -> control::Answer {
+        operator::run(Arc::clone(&self.core), request).await
+    }
+
+    /// Lets the operator ask at the control socket, for ever.
+    async fn answer_operators(&self, datadir: &Path) {
+        let core = Arc::clone(&self.core);
+        control::serve(datadir, move |request| {
+            operator::run(Arc::clone(&core), request)
+        })
+        .await;
     }
 
     /// Ends in order: connections finish their request, tasks end, the index is closed. Await the

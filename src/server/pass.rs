@@ -9,7 +9,6 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tracing::{debug, error, warn};
 
@@ -24,16 +23,8 @@ use crate::limits::{PASS_NEWEST, PASS_ROWS, REOPEN_MAX};
 use crate::sys::file::FileStat;
 use crate::types::{Offset, WirePath};
 
-/// Compares all of them, or as many as the server's life has time for.
-pub(super) async fn run(core: Arc<Core>, mut ending: watch::Receiver<bool>) {
-    tokio::select! {
-        () = pass(&core) => {}
-        // An error means that the server is gone.
-        _ = ending.wait_for(|ending| *ending) => {}
-    }
-}
-
-async fn pass(core: &Arc<Core>) {
+/// Compares all of them.
+pub(super) async fn pass(core: &Arc<Core>) {
     loop {
         let epoch = core.commits.epoch();
         match compare_all(core).await {

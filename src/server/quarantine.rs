@@ -1,7 +1,9 @@
-//! The end of a tail that differs from what is delivered now is moved aside, never lost: copied
-//! below `.shaftlog/quarantine`, made durable and recorded, and only then cut off the file.
+//! Nothing is cut off or moved away before it is kept below `.shaftlog/quarantine`, with a row and
+//! an event that say what it is.
 //!
-//! A crash leaves the copy, the tail, or both.
+//! The end of a tail that differs from what is delivered now is copied, made durable and recorded,
+//! and only then cut off the file: a crash leaves the copy, the tail, or both. A whole file is
+//! renamed, see [`close`]. [`thin`] keeps the quarantine within its bounds.
 
 use std::io;
 
@@ -10,13 +12,15 @@ use tracing::warn;
 use super::commit::Epoch;
 use super::core::Core;
 use super::data::DataFile;
-use super::recover::Trouble;
-use crate::index::server::ServerChange;
+use super::recover::{self, Trouble};
+use crate::index::server::{Quarantined, ServerChange, ServerFile};
 use crate::index::{EventKind, NewEvent};
 use crate::limits::{IO_CHUNK, PRIVATE_DIR};
-use crate::sys::file::{self, File};
+use crate::prefix::PrefixHasher;
+use crate::sys::dir::Access;
+use crate::sys::file::{self, File, FileStat};
 use crate::sys::{clock, host};
-use crate::types::{ByteRange, WirePath};
+use crate::types::{ByteRange, Offset, Prefix, WirePath};
 
 /// Mode of the quarantine and of what lies in it: it may be anybody's log.
 const DIR_MODE: u32 = 0o700;
@@ -38,19 +42,32 @@ pub(crate) fn set_aside(
     );
     warn!("{path}: {detail}");
     let event = NewEvent::now(EventKind::TailQuarantined, path.as_bytes(), detail);
+    let kept = Quarantined {
+        path: path.as_bytes().to_vec(),
+        id: None,
+        start: range.start(),
+        end: range.end(),
+        recorded: None,
+        found: None,
+        inode: None,
+        at: clock::now(),
+        gone: false,
+    };
+    let kept = ServerChange::Quarantine {
+        name,
+        row: Box::new(kept),
+    };
     core.commits
-        .submit_and_wait(epoch, vec![ServerChange::Event(event)])
+        .submit_and_wait(epoch, vec![kept, ServerChange::Event(event)])
         .map_err(|_| Trouble::Busy("the index could not be written"))?;
     Ok(file.cut(range.start())?)
 }
 
-/// Copies the bytes to a new file in quarantine, durably; its name there. The name says nothing of
-/// the path: the event does. A copy that fails goes again, lest each retry fill the disk further.
+/// Copies the bytes to a new file in quarantine, durably; its name there. A copy that fails goes
+/// again, lest each retry fill the disk further.
 fn save(core: &Core, file: &File, range: ByteRange) -> io::Result<String> {
-    let random: [u8; 8] = host::random_bytes()?;
-    let seconds = clock::now().as_second();
-    let name = format!("{seconds}-{:016x}.tail", u64::from_be_bytes(random));
-    let relative = format!("{PRIVATE_DIR}/quarantine/{name}").into_bytes();
+    let name = new_name("tail")?;
+    let relative = relative(&name);
     core.dir.create_parents(&relative, DIR_MODE)?;
     let target = core.dir.create_file(&relative, FILE_MODE)?;
     if let Err(failure) = copy(file, range, &target) {
@@ -75,4 +92,184 @@ fn copy(file: &File, range: ByteRange, target: &File) -> io::Result<()> {
         copied += read as u64;
     }
     file::sync_all(target)
+}
+
+/// Ends this life of a path: its row becomes history, its file goes into quarantine, and the next
+/// delivery begins anew. The name under which the file is kept; `None` when there was none.
+///
+/// First what will be is committed, with the move as still due; then the file is moved; then that
+/// is recorded. A crash between leaves a move that [`finish`] finds at the next start.
+pub(super) fn close(
+    core: &Core,
+    path: &WirePath,
+    epoch: Epoch,
+    row: Option<&ServerFile>,
+    stat: Option<&FileStat>,
+) -> Result<Option<String>, Trouble> {
+    finish(core)?;
+    let name = stat.map(|_| new_name("file")).transpose()?;
+    let mut changes = vec![
+        ServerChange::Close {
+            path: path.clone(),
+            moving: name.clone(),
+        },
+        ServerChange::Suspect,
+    ];
+    let mut detail = "there was no file".to_owned();
+    if let (Some(name), Some(stat)) = (&name, stat) {
+        core.dir.create_parents(&relative(name), DIR_MODE)?;
+        let found = row
+            .map(|row| hash_found(core, path, row, stat))
+            .transpose()?;
+        let kept = Quarantined {
+            path: path.as_bytes().to_vec(),
+            id: row.map(|row| row.id),
+            start: Offset::ZERO,
+            end: stat.size,
+            recorded: row.map(|row| row.vouched),
+            found,
+            inode: Some(stat.inode),
+            at: clock::now(),
+            gone: false,
+        };
+        detail = in_words(name, &kept);
+        changes.push(ServerChange::Quarantine {
+            name: name.clone(),
+            row: Box::new(kept),
+        });
+    }
+    warn!("{path}: moved aside by the operator: {detail}");
+    let event = NewEvent::now(EventKind::Quarantined, path.as_bytes(), detail);
+    changes.push(ServerChange::Event(event));
+    core.commits.submit_and_wait(epoch, changes)?;
+    finish(core)?;
+    Ok(name)
+}
+
+/// What as many bytes of the file as are vouched for, or as there are, hash to.
+fn hash_found(
+    core: &Core,
+    path: &WirePath,
+    row: &ServerFile,
+    stat: &FileStat,
+) -> Result<Prefix, Trouble> {
+    let file = core.dir.open_file(path.as_bytes(), Access::Read)?;
+    let end = stat.size.min(row.vouched.length);
+    let hasher = recover::hash_on(core, &file, PrefixHasher::new(), end)?;
+    Ok(hasher.prefix())
+}
+
+fn in_words(name: &str, kept: &Quarantined) -> String {
+    let mut words = format!("{} bytes, kept as {name}", kept.end);
+    for (what, prefix) in [("vouched for", kept.recorded), ("found", kept.found)] {
+        if let Some(prefix) = prefix {
+            let Prefix { length, hash } = prefix;
+            words += &[
+                "; ",
+                what,
+                ": ",
+                &format!("{length} bytes with hash {hash}"),
+            ]
+            .concat();
+        }
+    }
+    words
+}
+
+/// Does a move that is still due, be it of a process before.
+pub(super) fn finish(core: &Core) -> Result<(), Trouble> {
+    let epoch = core.commits.epoch();
+    let Some((name, kept)) = core.index.moving()? else {
+        return Ok(());
+    };
+    if let Ok(path) = WirePath::from_disk(&kept.path[..]) {
+        let stat = recover::regular(core, &path)?;
+        let is_there = stat.is_some_and(|stat| Some(stat.inode) == kept.inode);
+        if is_there && core.index.file(&path)?.is_none() {
+            core.dir
+                .rename_noreplace(path.as_bytes(), &relative(&name))?;
+        }
+        // Moved, maybe, by a process that died over it.
+        core.dir.sync_chain(path.as_bytes())?;
+        core.dir.sync_chain(&relative(&name))?;
+    }
+    core.commits
+        .submit_and_wait(epoch, vec![ServerChange::Moved])?;
+    Ok(())
+}
+
+/// Removes the oldest copies while there are more bytes or older ones than the operator allows; the
+/// newest stays. Each is told before it goes, and its row stays.
+pub(super) fn thin(core: &Core) -> Result<(), Trouble> {
+    let directory = relative("");
+    let directory = directory.strip_suffix(b"/").unwrap_or_default();
+    let entries = match core.dir.list(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    let mut names: Vec<String> = entries
+        .into_iter()
+        .filter_map(|entry| String::from_utf8(entry.name).ok())
+        .collect();
+    names.sort_unstable_by(|one, other| other.cmp(one));
+    let now = clock::now().as_second();
+    let (mut total, mut superfluous) = (0_u64, Vec::new());
+    for (place, name) in names.iter().enumerate() {
+        let size = core
+            .dir
+            .stat(&relative(name))?
+            .map_or(0, |stat| stat.size.bytes());
+        total = total.saturating_add(size);
+        let age = made_at(name).map_or(0, |at| now.saturating_sub(at));
+        let is_old = u64::try_from(age).is_ok_and(|age| age > core.rules.quarantine.keep.as_secs());
+        if place > 0 && (is_old || total > core.rules.quarantine.size) {
+            superfluous.push((name, size));
+        }
+    }
+    for (name, size) in superfluous.into_iter().rev() {
+        discard(core, name, size)?;
+    }
+    Ok(())
+}
+
+fn discard(core: &Core, name: &str, size: u64) -> Result<(), Trouble> {
+    let epoch = core.commits.epoch();
+    let row = core.index.quarantined(name)?;
+    if !row.as_ref().is_some_and(|row| row.gone) {
+        let detail = format!(
+            "{size} bytes, kept as {name}, go: quarantine is limited to {} bytes and {}",
+            core.rules.quarantine.size,
+            humantime::format_duration(core.rules.quarantine.keep)
+        );
+        warn!("{detail}");
+        let subject = row.as_ref().map_or(&[][..], |row| &row.path);
+        let event = NewEvent::now(EventKind::Discarded, subject, detail);
+        let mut changes = vec![ServerChange::Event(event)];
+        changes.extend(row.clone().map(|row| ServerChange::Quarantine {
+            name: name.to_owned(),
+            row: Box::new(Quarantined { gone: true, ..row }),
+        }));
+        core.commits.submit_and_wait(epoch, changes)?;
+    }
+    Ok(core.dir.unlink(&relative(name))?)
+}
+
+/// Where a copy of this name lies.
+fn relative(name: &str) -> Vec<u8> {
+    format!("{PRIVATE_DIR}/quarantine/{name}").into_bytes()
+}
+
+/// Second since 1970 in which the copy of this name was made.
+fn made_at(name: &str) -> Option<i64> {
+    name.split('-').next()?.parse().ok()
+}
+
+/// A name that sorts by time. It says nothing of the path: the row and the event do.
+fn new_name(kind: &str) -> io::Result<String> {
+    let random: [u8; 8] = host::random_bytes()?;
+    let seconds = clock::now().as_second();
+    Ok(format!(
+        "{seconds}-{:016x}.{kind}",
+        u64::from_be_bytes(random)
+    ))
 }

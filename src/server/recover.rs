@@ -31,7 +31,7 @@ use super::retire;
 use crate::index::server::{Footprint, ServerChange, ServerFile};
 use crate::index::{EventKind, IndexError, NewEvent};
 use crate::limits::{IO_CHUNK, SHORT_HASH_BYTES, TAIL_HASH_BYTES};
-use crate::prefix::PrefixHasher;
+use crate::prefix::{HasherState, PrefixHasher};
 use crate::sys::dir::Access;
 use crate::sys::file::{self, File, FileKind, FileStat};
 use crate::types::{Offset, WirePath};
@@ -156,9 +156,22 @@ fn look_closer(core: &Core, claim: &mut Claim, epoch: Epoch) -> Result<(), Troub
             ));
         }
         claim.state = None;
-        let found = load(core, claim.path(), epoch, stat)?;
+        let found = load(core, claim.path(), epoch, stat, Trust::Footprint)?;
         claim.state = Some(Box::new(found));
     }
+    Ok(())
+}
+
+/// The same with every byte read, whatever the file looks like.
+pub(super) fn look_through(core: &Core, claim: &mut Claim) -> Result<(), Trouble> {
+    let epoch = core.commits.epoch();
+    let stat = regular(core, claim.path())?;
+    if claim.is_in_flight() {
+        return Err(Trouble::Busy("something is being delivered"));
+    }
+    claim.state = None;
+    let found = load(core, claim.path(), epoch, stat, Trust::Bytes)?;
+    claim.state = Some(Box::new(found));
     Ok(())
 }
 
@@ -177,6 +190,7 @@ fn load(
     path: &WirePath,
     epoch: Epoch,
     stat: Option<FileStat>,
+    trust: Trust,
 ) -> Result<FileState, Trouble> {
     let row = core.index.file(path)?;
     let mut state = FileState {
@@ -210,10 +224,19 @@ fn load(
         return Err(Trouble::Busy("the file was replaced while it was opened"));
     }
     if state.row.is_some() {
-        compare(core, path, &file, &mut state)?;
+        compare(core, path, &file, &mut state, trust)?;
     }
     state.file = Some(Arc::new(DataFile::new(file, stat.size)));
     Ok(state)
+}
+
+/// What proves that a file is as its row says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// That it looks as this server left it.
+    Footprint,
+    /// Its bytes alone.
+    Bytes,
 }
 
 /// Brings row and hasher of `state` up to what `file` holds.
@@ -222,12 +245,14 @@ fn compare(
     path: &WirePath,
     file: &File,
     state: &mut FileState,
+    trust: Trust,
 ) -> Result<(), Trouble> {
     let epoch = state.epoch;
     let (Some(row), Some(stat)) = (&mut state.row, state.seen) else {
         return Ok(());
     };
-    if stat.size == row.vouched.length
+    if trust == Trust::Footprint
+        && stat.size == row.vouched.length
         && footprint(&stat) == row.footprint
         && let Some(hasher) = resume(file, row)?
     {
@@ -317,14 +342,19 @@ fn resume(file: &File, row: &ServerFile) -> io::Result<Option<PrefixHasher>> {
     if row.hasher.length() != row.vouched.length {
         return Ok(None);
     }
-    let start = row.hasher.open_block();
-    let length = usize::try_from(row.hasher.length().since(start)).unwrap_or(usize::MAX);
+    let hasher = resume_at(file, &row.hasher)?;
+    Ok(hasher.filter(|hasher| hasher.prefix() == row.vouched))
+}
+
+/// The hasher of a stored state, with the bytes of its open block read back.
+pub(super) fn resume_at(file: &File, state: &HasherState) -> io::Result<Option<PrefixHasher>> {
+    let start = state.open_block();
+    let length = usize::try_from(state.length().since(start)).unwrap_or(usize::MAX);
     let mut open_block = vec![0; length];
     if file::read_at(file, start, &mut open_block)? < length {
         return Ok(None);
     }
-    let hasher = PrefixHasher::resume(&row.hasher, &open_block).ok();
-    Ok(hasher.filter(|hasher| hasher.prefix() == row.vouched))
+    Ok(PrefixHasher::resume(state, &open_block).ok())
 }
 
 /// Hashes on from where `hasher` is up to `end`.
@@ -349,7 +379,7 @@ fn turn(core: &Core, bytes: u64) -> Result<Option<SemaphorePermit<'_>>, Trouble>
         .map_err(|_| Trouble::Busy("many other files are being hashed"))
 }
 
-fn read_on(
+pub(super) fn read_on(
     core: &Core,
     file: &File,
     mut hasher: PrefixHasher,

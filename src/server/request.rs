@@ -273,6 +273,8 @@ mod tests {
             validate: None,
             min_free: 0,
             allow_unconditional: false,
+            scrub: None,
+            quarantine: crate::server::Quarantine::default(),
             access: Access::default(),
             requests: 1,
             file_size: Offset::new(1 << 40).unwrap(),

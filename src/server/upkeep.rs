@@ -1,5 +1,5 @@
-//! What a server does beside requests, none of which waits for it: history is thinned, and an
-//! index that was not closed in order is read once in full.
+//! What a server does beside requests, none of which waits for it: history and
+//! quarantine are thinned, and an index that was not closed in order is read once in full.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
 use super::core::Core;
+use super::quarantine;
 use crate::index::IndexError;
 use crate::index::server::ServerIndex;
 use crate::limits::HISTORY_THINNING;
@@ -22,6 +23,10 @@ pub(super) async fn run(core: Arc<Core>) {
     }
     loop {
         on_index(&core, |index| index.thin_history(clock::now()).map(drop)).await;
+        let thinning = Arc::clone(&core);
+        if let Ok(Err(failure)) = spawn_blocking(move || quarantine::thin(&thinning)).await {
+            error!("the quarantine could not be thinned: {failure}");
+        }
         tokio::time::sleep(HISTORY_THINNING).await;
     }
 }

@@ -60,6 +60,7 @@ scripts! {
     original_client
     others_at_work
     others_in_mid_append
+    quarantine
     pipelining
     rebuilt
     refilled
@@ -71,6 +72,7 @@ scripts! {
     row_01_range
     row_02_busy
     row_03_diverged
+    row_03_retired
     row_04_confirm
     row_04_confirm_tail
     row_04a_full

@@ -29,6 +29,7 @@
 //! | `differ $one $other` | they do |
 //! | `disk append /path "bytes"`, `write /path at "bytes"`, `truncate /path 3`, `rename /from /to`, `unlink /path`, `mkdir`, `copy`, `touch`, `symlink`, `fifo`, `link` | what others do to the datadir |
 //! | `config key: value` | for the next start; several lines make one configuration |
+//! | `operator 0 quarantine /path` | runs this command, which ends with this code |
 //! | `kill`, `stop`, `start`, `restart`, `rebuild` | SIGKILL, SIGTERM, a start, SIGKILL and start, `db rebuild` |
 //! | `let name = "bytes"`, `let name = $OTHER` | names a value; `$STORE`, `$BOOT`, `$NUMBER` are the newest stamp |
 

@@ -56,6 +56,14 @@ pub(super) fn server(settings: &ServerSettings) -> Result<String, serde_yaml::Er
             Unconditional::Allow => "allow",
             Unconditional::Refuse => "refuse",
         },
+        scrub: Scrub {
+            rate: size(settings.scrub_rate),
+            period: period(settings.scrub_period),
+        },
+        quarantine: Quarantine {
+            size: size(settings.quarantine_size),
+            keep: period(settings.quarantine_keep),
+        },
         tls: settings.tls.as_ref().map(ServerTls::of),
         authorize: settings.authorize.iter().map(Rule::of).collect(),
         allow: settings
@@ -175,6 +183,8 @@ struct Server<'a> {
     status_interval: String,
     min_free: String,
     unconditional: &'static str,
+    scrub: Scrub,
+    quarantine: Quarantine,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<ServerTls<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -246,6 +256,18 @@ impl<'a> Rule<'a> {
             paths: rule.paths().collect(),
         }
     }
+}
+
+#[derive(Serialize)]
+struct Scrub {
+    rate: String,
+    period: String,
+}
+
+#[derive(Serialize)]
+struct Quarantine {
+    size: String,
+    keep: String,
 }
 
 fn period(period: Duration) -> String {
@@ -328,6 +350,8 @@ logfile: /srv/s.log
 validate_regex: '^/[a-z]: \\'
 bind_address: '::'
 min_free: 1073741825
+scrub: {rate: 5000, period: 3d}
+quarantine: {size: 1GiB, keep: 1d 2h}
 unconditional: allow
 tls: {cert: /c, key: /k, client_ca: /ca, client_auth: optional, crl: /crl}
 authorize: [{identity: '*.[a-c]', paths: ['/{identity}/%20', '/']}, {identity: x, paths: /x}]

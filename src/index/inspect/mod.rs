@@ -250,6 +250,7 @@ pub(super) fn check_rows(
             check_table(&server::FILES, &read)?;
             check_table(&server::HISTORY, &read)?;
             check_table(&server::BOOTS, &read)?;
+            check_table(&server::QUARANTINE, &read)?;
         }
     }
     check_table(&EVENTS, &read)

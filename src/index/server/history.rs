@@ -37,6 +37,12 @@ pub(super) fn push(past: &mut Past<'_>, old: &ServerFile, new: &ServerFile) -> R
     past.put(&key, &row).map(|_| ())
 }
 
+/// Records the last row of a life that has ended.
+pub(super) fn close(past: &mut Past<'_>, last: &ServerFile) -> Result<(), Problem> {
+    let key = (last.id, last.vouched.length);
+    past.put(&key, &row_of(last, true)).map(|_| ())
+}
+
 /// Whether `old` is evidence of more than an append that went on.
 fn is_odd(old: &ServerFile, new: &ServerFile) -> bool {
     let ordinary = [old.state, new.state]

@@ -18,9 +18,13 @@ use jiff::Timestamp;
 use redb::{ReadTransaction, WriteTransaction};
 
 use self::boots::Boots;
-pub(crate) use self::rows::{BOOTS, FILES, HISTORY};
-pub use self::rows::{BootRow, Footprint, HistoryRow, ServerFile, ServerState};
-use self::rows::{COUNTERS, COUNTERS_KEY, Counters, STORE, STORE_KEY};
+pub(crate) use self::rows::{BOOTS, FILES, HISTORY, QUARANTINE};
+pub use self::rows::{
+    BootRow, Footprint, HistoryRow, Quarantined, ScrubPosition, ServerFile, ServerState,
+};
+use self::rows::{
+    COUNTERS, COUNTERS_KEY, Counters, MOVING, MOVING_KEY, SCRUB, SCRUB_KEY, STORE, STORE_KEY,
+};
 use super::engine::Engine;
 use super::error::{IndexError, Problem};
 use super::event::{self, Event, Log, NewEvent};
@@ -43,6 +47,25 @@ pub enum ServerChange {
         /// The row.
         file: Box<ServerFile>,
     },
+    /// Ends this life of a path: its row becomes history. Its file, if there is one, is due to be
+    /// moved into quarantine under the name `moving`.
+    Close {
+        /// Whose row.
+        path: WirePath,
+        /// A name that [`Quarantine`](Self::Quarantine) gives a row.
+        moving: Option<String>,
+    },
+    /// What was due to be moved is.
+    Moved,
+    /// Inserts or replaces the row of a copy in quarantine.
+    Quarantine {
+        /// The copy's name.
+        name: String,
+        /// The row.
+        row: Box<Quarantined>,
+    },
+    /// Remembers how far the scrub is.
+    Scrubbed(Box<ScrubPosition>),
     /// Records an event.
     Event(NewEvent),
     /// Something was found that clients have to look at: those that saw less than this commit
@@ -235,6 +258,30 @@ impl ServerIndex {
             .read(|transaction| history::past_of(transaction, id))
     }
 
+    /// What is due to be moved into quarantine: its name there, and its row.
+    pub fn moving(&self) -> Result<Option<(String, Quarantined)>, IndexError> {
+        self.engine.read(|transaction| {
+            let moving = MOVING.read(transaction)?.get(&MOVING_KEY.to_owned())?;
+            let Some(name) = moving.flatten() else {
+                return Ok(None);
+            };
+            let row = QUARANTINE.read(transaction)?.get(&name)?;
+            Ok(row.map(|row| (name, row)))
+        })
+    }
+
+    /// The row of a copy in quarantine.
+    pub fn quarantined(&self, name: &str) -> Result<Option<Quarantined>, IndexError> {
+        self.engine
+            .read(|transaction| QUARANTINE.read(transaction)?.get(&name.to_owned()))
+    }
+
+    /// How far the scrub was when that was last remembered.
+    pub fn scrubbed(&self) -> Result<Option<ScrubPosition>, IndexError> {
+        self.engine
+            .read(|transaction| SCRUB.read(transaction)?.get(&SCRUB_KEY.to_owned()))
+    }
+
     /// Thins what has become old enough; for the background, once in a while. Gives the number of
     /// rows that went.
     pub fn thin_history(&self, now: Timestamp) -> Result<u64, IndexError> {
@@ -326,11 +373,20 @@ fn apply(
                     suspect |= suspicious(old.as_ref(), file);
                     counters.next_file.0 = counters.next_file.0.max(file.id.0 + 1);
                 }
+                ServerChange::Close { path, .. } => {
+                    if let Some(old) = files.get(path)? {
+                        history::close(&mut past, &old)?;
+                        files.remove(path)?;
+                    }
+                }
                 ServerChange::Suspect => suspect = true,
-                ServerChange::Event(_) => {}
+                _ => {}
             }
         }
     }
+    changes
+        .iter()
+        .try_for_each(|change| apply_beside(transaction, change))?;
     if suspect {
         counters.suspected = counters.number;
     }
@@ -341,6 +397,27 @@ fn apply(
     log.append(transaction, events)?;
     put_counters(transaction, &counters)?;
     Ok(counters)
+}
+
+/// Writes what stands beside files and history.
+fn apply_beside(transaction: &WriteTransaction, change: &ServerChange) -> Result<(), Problem> {
+    let moving = |moving: &Option<String>| {
+        let mut rows = MOVING.write(transaction)?;
+        rows.put(&MOVING_KEY.to_owned(), moving).map(|_| ())
+    };
+    match change {
+        ServerChange::Close { moving: name, .. } => moving(name),
+        ServerChange::Moved => moving(&None),
+        ServerChange::Quarantine { name, row } => {
+            let mut rows = QUARANTINE.write(transaction)?;
+            rows.put(name, row).map(|_| ())
+        }
+        ServerChange::Scrubbed(position) => {
+            let mut rows = SCRUB.write(transaction)?;
+            rows.put(&SCRUB_KEY.to_owned(), position).map(|_| ())
+        }
+        ServerChange::Put { .. } | ServerChange::Event(_) | ServerChange::Suspect => Ok(()),
+    }
 }
 
 /// Whether clients have to look at a file that changed like this.

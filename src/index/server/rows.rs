@@ -88,6 +88,56 @@ pub struct HistoryRow {
     pub odd: bool,
 }
 
+/// What was moved aside, and why. The row stays when the copy is gone.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// The path that it was at, as bytes below the datadir.
+    pub path: Vec<u8>,
+    /// That life of the path, if it had a row.
+    pub id: Option<FileId>,
+    /// Where in the file its first byte was.
+    pub start: Offset,
+    /// Behind its last byte.
+    pub end: Offset,
+    /// What the row vouched for then.
+    pub recorded: Option<Prefix>,
+    /// What the file had instead: as many bytes, or as many as there were.
+    pub found: Option<Prefix>,
+    /// The inode, when the file itself was moved.
+    pub inode: Option<Inode>,
+    /// When.
+    #[serde(with = "codec::time")]
+    pub at: Timestamp,
+    /// The copy was removed, to stay within the operator's bounds.
+    pub gone: bool,
+}
+
+/// How far the scrub is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ScrubPosition {
+    /// When the round began.
+    #[serde(with = "codec::time")]
+    pub began: Timestamp,
+    /// The path, as bytes, up to which all files were read.
+    pub after: Option<Vec<u8>>,
+    /// In which file it is then, and where.
+    pub part: Option<(FileId, HasherState)>,
+    /// All files were read.
+    pub has_ended: bool,
+}
+
+impl ScrubPosition {
+    /// The beginning of a round.
+    pub fn begin(now: Timestamp) -> Self {
+        Self {
+            began: now,
+            after: None,
+            part: None,
+            has_ended: false,
+        }
+    }
+}
+
 /// One run of the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct BootRow {
@@ -117,6 +167,13 @@ pub(crate) const HISTORY: Table<HistoryKey, HistoryRow> = Table::new("history");
 pub(crate) const BOOTS: Table<BootId, BootRow> = Table::new("boots");
 pub(super) const STORE: Table<String, StoreId> = Table::new("meta");
 pub(super) const STORE_KEY: &str = "store";
+/// By the name of the copy.
+pub(crate) const QUARANTINE: Table<String, Quarantined> = Table::new("quarantine");
+pub(super) const SCRUB: Table<String, ScrubPosition> = Table::new("meta");
+pub(super) const SCRUB_KEY: &str = "scrub";
+/// The name of the copy that is due to be moved.
+pub(super) const MOVING: Table<String, Option<String>> = Table::new("meta");
+pub(super) const MOVING_KEY: &str = "moving";
 pub(super) const COUNTERS: Table<String, Counters> = Table::new("meta");
 pub(super) const COUNTERS_KEY: &str = "counters";
 

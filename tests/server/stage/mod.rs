@@ -2,6 +2,7 @@
 //! so far.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 
 use tempfile::TempDir;
@@ -80,6 +81,7 @@ impl Stage {
                 let file = fs::read(self.path(path)).unwrap_or_default();
                 self.check_row(path, row, &file)
             }
+            "operator" => self.operator(first),
             "high_water" => self.high_water(first),
             "listed" => self.listed(first),
             "differ" => self.differ(first),
@@ -146,6 +148,20 @@ impl Stage {
             _ => server.restart(),
         }
         Ok(())
+    }
+
+    /// `1 quarantine /a --from 3`: its exit code, and the command but for the configuration.
+    fn operator(&mut self, rest: &str) -> Result<(), String> {
+        let (code, command) = rest.split_once(' ').ok_or("exit code and command")?;
+        let config = self.server().config();
+        let mut arguments: Vec<OsString> = command.split(' ').map(OsString::from).collect();
+        arguments.extend(["--config".into(), config.into_os_string()]);
+        let output = common::run(arguments);
+        self.exchange = common::said(&output);
+        match output.status.code() {
+            Some(status) if status == parse::<i32>(code)? => Ok(()),
+            status => Err(format!("ended with {status:?}")),
+        }
     }
 
     fn name(&mut self, rest: &str) -> Result<(), String> {

@@ -1,0 +1,233 @@
+//! What the operator asks for: moving a delivered file aside, and giving files up. Each file is
+//! claimed like for a request, so no request sees it half done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracing::info;
+
+use super::core::Core;
+use super::files::{Claim, Work};
+use super::recover::{self, Trouble};
+use super::vouch::{self, Vouching};
+use super::{quarantine, retire};
+use crate::config::glob::Glob;
+use crate::control::{Answer, Request};
+use crate::index::server::{ServerChange, ServerFile, ServerState};
+use crate::index::{EventKind, NewEvent};
+use crate::limits::{PASS_ROWS, SHOWN_PATHS};
+use crate::prefix::PrefixHasher;
+use crate::sys::clock;
+use crate::types::{ByteRange, Offset, WirePath};
+
+/// Why nothing was done.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("{0}")]
+    Because(String),
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
+}
+
+fn because(words: impl Into<String>) -> Refused {
+    Refused::Because(words.into())
+}
+
+/// Does what is asked for, one request after the other.
+pub(super) async fn run(core: Arc<Core>, request: Request) -> Answer {
+    let _turn = core.operator.lock().await;
+    let done = match request {
+        Request::Quarantine { path, from } => set_aside(&core, &path, from).await,
+        Request::Retire {
+            pattern,
+            older_than,
+        } => retire_all(&core, &pattern, Duration::from_secs(older_than)).await,
+    };
+    done.map_or_else(|refused| Answer::Refused(refused.to_string()), Answer::Done)
+}
+
+async fn set_aside(
+    core: &Arc<Core>,
+    path: &str,
+    from: Option<u64>,
+) -> Result<Vec<String>, Refused> {
+    let path = WirePath::from_shown(path.trim_start_matches('/'))
+        .map_err(|error| because(format!("{path}: {error}")))?;
+    let claim = claim(core, &path).await?;
+    blocking(core, move |core| match from {
+        None => whole(core, claim),
+        Some(from) => end(core, claim, from),
+    })
+    .await
+}
+
+async fn claim(core: &Core, path: &WirePath) -> Result<Claim, Refused> {
+    let claimed = core.files.claim(path, Work::Looking).await;
+    claimed.map_err(|_| {
+        because(format!(
+            "{path} is being written or read just now: try again"
+        ))
+    })
+}
+
+fn whole(core: &Core, mut claim: Claim) -> Result<Vec<String>, Refused> {
+    let path = claim.path().clone();
+    let epoch = core.commits.epoch();
+    let row = core.index.file(&path).map_err(Trouble::from)?;
+    let stat = recover::regular(core, &path)?;
+    match &row {
+        Some(row) if row.state == ServerState::Retired => {
+            return Err(because(format!("{path} is retired: its file is gone")));
+        }
+        None if stat.is_none() => return Err(because(format!("there is no file {path}"))),
+        _ => {}
+    }
+    // Whatever comes of it, what was known is known no longer.
+    claim.state = None;
+    let kept = quarantine::close(core, &path, epoch, row.as_ref(), stat.as_ref())?;
+    let line = match kept {
+        Some(name) => format!("{path} is kept as {name}; its next delivery begins anew"),
+        None => format!("{path} had no file; its next delivery begins anew"),
+    };
+    Ok(vec![line])
+}
+
+/// Cuts the bytes from `from` on, which go to quarantine.
+fn end(core: &Core, mut claim: Claim, from: u64) -> Result<Vec<String>, Refused> {
+    let path = claim.path().clone();
+    recover::look(core, &mut claim)?;
+    let state = claim.known().map_err(Refused::from)?;
+    let row = state.row.clone();
+    let row = row.ok_or_else(|| because(format!("there is no delivered file {path}")))?;
+    if state.is_frozen() {
+        let words = "only as a whole: leave --from out";
+        return Err(because(format!(
+            "{path} is {}: {words}",
+            row.state.as_str()
+        )));
+    }
+    let (length, size) = (state.length(), state.size());
+    let rest = Offset::new(from).and_then(|from| ByteRange::new(from, size));
+    let rest = rest.ok_or_else(|| because(format!("{path} has {size} bytes")))?;
+    let file = state.file.clone();
+    let file = file.ok_or(Trouble::Busy("the file is gone"))?;
+    if rest.start() < length {
+        // First the row: a crash must never leave fewer bytes than it vouches for.
+        let hasher = recover::hash_on(core, &file, PrefixHasher::new(), rest.start())?;
+        let vouching = Vouching {
+            hasher,
+            size,
+            state: row.state,
+            conditional: row.conditional,
+            creates: false,
+            adopts: false,
+            writer: row.writer.clone(),
+        };
+        vouch::vouch_and_wait(core, &mut claim, vouching)?;
+    }
+    let epoch = claim.known()?.epoch;
+    claim.state = None;
+    quarantine::set_aside(core, &path, epoch, &file, rest)?;
+    Ok(vec![format!(
+        "{path}: bytes {} to {size} are in quarantine",
+        rest.start()
+    )])
+}
+
+async fn retire_all(
+    core: &Arc<Core>,
+    pattern: &str,
+    older_than: Duration,
+) -> Result<Vec<String>, Refused> {
+    if !pattern.starts_with('/') {
+        return Err(because(format!("{pattern}: a path begins with a slash")));
+    }
+    let glob = Glob::parse(pattern).map_err(|error| because(format!("{pattern}: {error}")))?;
+    let until = clock::now()
+        .checked_sub(older_than)
+        .map_err(|_| because("nothing is as old as that"))?;
+    let (mut lines, mut gone, mut kept, mut after) = (Vec::new(), 0, 0, None);
+    loop {
+        let rows = blocking(core, move |core| {
+            let rows = core.index.files(after.as_ref(), PASS_ROWS);
+            Ok(rows.map_err(Trouble::from)?)
+        })
+        .await?;
+        let Some((last, _)) = rows.last() else { break };
+        after = Some(last.clone());
+        let wanted = |(path, row): &(WirePath, ServerFile)| {
+            row.state != ServerState::Retired
+                && row.updated <= until
+                && glob.matches(path.to_string().as_bytes())
+        };
+        for (path, _) in rows.into_iter().filter(wanted) {
+            let claim = claim(core, &path).await;
+            let retired = match claim {
+                Ok(claim) => blocking(core, move |core| one(core, claim, until)).await,
+                Err(refused) => Err(refused),
+            };
+            let line = match retired {
+                Ok(bytes) => {
+                    gone += 1;
+                    format!("{path}: retired, {bytes} bytes")
+                }
+                Err(refused) => {
+                    kept += 1;
+                    format!("{path}: kept: {refused}")
+                }
+            };
+            if lines.len() < SHOWN_PATHS {
+                lines.push(line);
+            }
+        }
+    }
+    lines.push(format!("{gone} files retired, {kept} kept"));
+    Ok(lines)
+}
+
+/// Retires one file, if it is all that was vouched for and nothing else.
+fn one(core: &Core, mut claim: Claim, until: Timestamp) -> Result<Offset, Refused> {
+    let path = claim.path().clone();
+    recover::look(core, &mut claim)?;
+    let state = claim.known()?;
+    let (epoch, size, length) = (state.epoch, state.size(), state.length());
+    let row = state.row.clone();
+    let row = row.ok_or(Trouble::Busy("its row is gone"))?;
+    if row.state != ServerState::Vouched {
+        return Err(because(format!("it is {}", row.state.as_str())));
+    }
+    if row.updated > until {
+        return Err(because("something was delivered to it just now"));
+    }
+    if size != length || state.file.is_none() {
+        return Err(because("it has bytes that nobody has vouched for"));
+    }
+    claim.state = None;
+    let detail = format!("{length} bytes with hash {}", row.vouched.hash);
+    let row = ServerFile {
+        state: ServerState::Retired,
+        updated: clock::now(),
+        ..row
+    };
+    let changes = vec![
+        ServerChange::put(path.clone(), row),
+        ServerChange::Event(NewEvent::now(EventKind::Retired, path.as_bytes(), detail)),
+    ];
+    core.commits
+        .submit_and_wait(epoch, changes)
+        .map_err(Trouble::from)?;
+    retire::remove(core, &path)?;
+    info!("{path}: retired by the operator");
+    Ok(length)
+}
+
+/// Does `work` where it may block.
+async fn blocking<T: Send + 'static>(
+    core: &Arc<Core>,
+    work: impl FnOnce(&Core) -> Result<T, Refused> + Send + 'static,
+) -> Result<T, Refused> {
+    let core = Arc::clone(core);
+    let done = tokio::task::spawn_blocking(move || work(&core)).await;
+    done.unwrap_or_else(|_| Err(because("it failed; the log says why")))
+}

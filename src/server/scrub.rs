@@ -1,0 +1,241 @@
+//! The scrub: every file is read against all that is on record of it, again and again, at a rate
+//! that leaves the disk to others. It finds what no stat betrays: bits that rotted.
+//!
+//! It holds no claim while it reads: bytes below L never change, so no request waits for it. What
+//! looks wrong is read again with the claim in hand, by the code that reads a file which looks
+//! touched, and that falls the verdict.
+//!
+//! How far it is stands in the index, also within a file: a crash costs what was read since the
+//! last note, and a round ends however often the server is restarted. Each round begins with a
+//! stat pass.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, error, info};
+
+use super::core::Core;
+use super::files::Work;
+use super::pass;
+use super::recover::{self, Trouble};
+use crate::index::server::{ScrubPosition, ServerChange, ServerFile, ServerState};
+use crate::limits::{IO_CHUNK, REOPEN_MAX, SCRUB_FILE, SCRUB_NOTE, SCRUB_REST};
+use crate::prefix::PrefixHasher;
+use crate::sys::clock;
+use crate::sys::dir::Access;
+use crate::sys::file::{self, File};
+use crate::types::{Offset, Prefix, WirePath};
+use crate::verify::server::recorded;
+
+/// How fast, and how often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scrub {
+    /// Bytes a second.
+    pub rate: u64,
+    /// From the beginning of one round to that of the next, at least.
+    pub period: Duration,
+}
+
+/// Passes and scrubs for as long as the server lives.
+pub(super) async fn run(core: Arc<Core>, mut ending: watch::Receiver<bool>) {
+    tokio::select! {
+        () = rounds(&core) => {}
+        // An error means that the server is gone.
+        _ = ending.wait_for(|ending| *ending) => {}
+    }
+}
+
+async fn rounds(core: &Arc<Core>) {
+    pass::pass(core).await;
+    let Some(scrub) = core.rules.scrub else {
+        return;
+    };
+    let mut reader = Reader {
+        core: Arc::clone(core),
+        rate: scrub.rate.max(1),
+        due: Instant::now(),
+        noted: 0,
+        position: ScrubPosition::begin(clock::now()),
+    };
+    loop {
+        let done = match blocking(core, |core| Ok(core.index.scrubbed()?)).await {
+            Ok(Some(position)) if position.has_ended && !is_due(&position, scrub.period) => {
+                sleep(SCRUB_REST.min(scrub.period)).await;
+                continue;
+            }
+            Ok(Some(position)) if !position.has_ended => {
+                reader.position = position;
+                reader.round().await
+            }
+            Ok(last) => {
+                if last.is_some() {
+                    pass::pass(core).await;
+                }
+                reader.position = ScrubPosition::begin(clock::now());
+                reader.round().await
+            }
+            Err(trouble) => Err(trouble),
+        };
+        if let Err(trouble) = done {
+            error!("the scrub cannot go on just now: {trouble}");
+            sleep(REOPEN_MAX).await;
+        }
+    }
+}
+
+fn is_due(position: &ScrubPosition, period: Duration) -> bool {
+    let age = clock::now().duration_since(position.began);
+    // A clock that was set back must not stop it for ever.
+    age.is_negative() || age.unsigned_abs() >= period
+}
+
+struct Reader {
+    core: Arc<Core>,
+    rate: u64,
+    /// When the next bytes may be read.
+    due: Instant,
+    /// Bytes read since the position was noted.
+    noted: u64,
+    position: ScrubPosition,
+}
+
+impl Reader {
+    /// Reads what is left of a round.
+    async fn round(&mut self) -> Result<(), Trouble> {
+        while let Some((path, row)) = self.next().await? {
+            let is_frozen = matches!(row.state, ServerState::Diverged | ServerState::Retired);
+            if !is_frozen && row.vouched.length > Offset::ZERO && !self.file(&path, &row).await? {
+                info!("{path} does not read as it should: it is read again");
+                self.examine(&path).await?;
+            }
+            self.position.after = Some(path.as_bytes().to_vec());
+            self.position.part = None;
+            self.note(SCRUB_FILE).await?;
+        }
+        self.position.has_ended = true;
+        self.note(SCRUB_NOTE).await
+    }
+
+    async fn next(&self) -> Result<Option<(WirePath, ServerFile)>, Trouble> {
+        let after = self.position.after.as_deref();
+        let after = after.and_then(|path| WirePath::from_disk(path).ok());
+        let page = blocking(&self.core, move |core| {
+            Ok(core.index.files(after.as_ref(), 1)?)
+        });
+        Ok(page.await?.pop())
+    }
+
+    /// Reads a file at its rate; whether it holds what is on record. One that cannot be read as it
+    /// stands is left to a look.
+    async fn file(&mut self, path: &WirePath, row: &ServerFile) -> Result<bool, Trouble> {
+        let (name, id) = (path.clone(), row.id);
+        let part = self.position.part.take().filter(|(of, _)| *of == id);
+        let row = row.clone();
+        let opened = blocking(&self.core, move |core| {
+            let Some(stat) = recover::regular(core, &name)? else {
+                return Ok(None);
+            };
+            if stat.size < row.vouched.length {
+                return Ok(None);
+            }
+            let open = || core.dir.open_file(name.as_bytes(), Access::Read);
+            let file = Arc::new(recover::with_descriptors(core, open)?);
+            // What the disk has, not what memory has.
+            file::drop_cache(&file)?;
+            let recorded = recorded(&core.index.past_of(id)?, &row);
+            let hasher = part.and_then(|(_, state)| recover::resume_at(&file, &state).ok()?);
+            Ok(Some((
+                file,
+                recorded,
+                hasher.unwrap_or_default(),
+                row.vouched.length,
+            )))
+        });
+        let Some((file, recorded, mut hasher, length)) = opened.await? else {
+            return Ok(false);
+        };
+        let ahead = |prefix: &Prefix| prefix.length <= length;
+        for expected in recorded.into_iter().filter(ahead) {
+            if expected.length < hasher.length() {
+                continue;
+            }
+            while hasher.length() < expected.length {
+                hasher = self.read(&file, hasher, expected.length).await?;
+                self.position.part = Some((id, hasher.state()));
+                self.note(0).await?;
+            }
+            if hasher.prefix() != expected {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads the next bytes of a file when it is time for them.
+    async fn read(
+        &mut self,
+        file: &Arc<File>,
+        hasher: PrefixHasher,
+        end: Offset,
+    ) -> Result<PrefixHasher, Trouble> {
+        let bytes = end.since(hasher.length()).min(IO_CHUNK as u64);
+        sleep_until(self.due).await;
+        let pause = Duration::from_micros(bytes.saturating_mul(1_000_000) / self.rate);
+        self.due = self.due.max(Instant::now()) + pause;
+        self.noted += bytes;
+        let file = Arc::clone(file);
+        let end = hasher.length().plus(bytes).unwrap_or(end);
+        blocking(&self.core, move |core| {
+            recover::read_on(core, &file, hasher, end)
+        })
+        .await
+    }
+
+    /// Writes down how far it is, once enough was read since the last time; `weight` counts as
+    /// read too.
+    async fn note(&mut self, weight: u64) -> Result<(), Trouble> {
+        self.noted += weight;
+        if self.noted < SCRUB_NOTE {
+            return Ok(());
+        }
+        self.noted = 0;
+        let change = ServerChange::Scrubbed(Box::new(self.position.clone()));
+        blocking(&self.core, move |core| {
+            let epoch = core.commits.epoch();
+            core.commits.submit_and_wait(epoch, vec![change])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Has a file read with the claim in hand. Requests go first.
+    async fn examine(&self, path: &WirePath) -> Result<(), Trouble> {
+        let claim = loop {
+            match self.core.files.claim(path, Work::Looking).await {
+                Ok(claim) => break claim,
+                Err(_) => sleep(Duration::from_secs(1)).await,
+            }
+        };
+        blocking(&self.core, move |core| {
+            let mut claim = claim;
+            if let Err(trouble) = recover::look_through(core, &mut claim) {
+                debug!("{}: {trouble}", claim.path());
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Does `work` where it may block.
+async fn blocking<T: Send + 'static>(
+    core: &Arc<Core>,
+    work: impl FnOnce(&Core) -> Result<T, Trouble> + Send + 'static,
+) -> Result<T, Trouble> {
+    let core = Arc::clone(core);
+    let done = spawn_blocking(move || work(&core)).await;
+    done.unwrap_or(Err(Trouble::Busy("it was given up")))
+}
