@@ -127,6 +127,52 @@ fn a_disk_that_fills_up_in_mid_body_loses_nothing_and_goes_on_when_there_is_room
     delivery.server.kill();
 }
 
+#[test]
+#[ignore = "needs root"]
+fn a_disk_that_fills_up_under_the_index_loses_nothing_and_goes_on_when_there_is_room() {
+    let home = TempDir::new().expect("a temporary directory");
+    let datadir = home.path().join("data");
+    let private = datadir.join(".shaftlog");
+    // In this order: the disk is unmounted first.
+    let (mut delivery, _disk) = {
+        let disk = SmallDisk::mount(&private, "size=8m");
+        let server = Server::start(&datadir, "min_free: 0");
+        (Delivery::on(server, home), disk)
+    };
+    delivery.send_next(0).expect("there is room");
+    let filler = private.join("filler");
+    let full = fs::File::create(&filler).and_then(|mut file| {
+        let block = [7; 4096];
+        std::iter::repeat(&block).try_for_each(|block| file.write_all(block))
+    });
+    assert!(full.is_err(), "it was not filled");
+
+    // New files until the index has to grow: refused, and whoever asks is told to come back.
+    let refused = (0..5000).find_map(|number| {
+        let path = format!("/new/{number:04}-{}", "n".repeat(200));
+        let head = "Content-Range: bytes 0-0/1\r\nContent-Length: 1\r\nIf-None-Match: *\r\n";
+        let answer = delivery
+            .ask_path("PUT", &path, head, b"x")
+            .expect("an answer");
+        (answer.status != 201).then_some(answer)
+    });
+    let refused = refused.expect("the index never was full");
+    assert!(matches!(refused.status, 503 | 507), "{}", refused.shown());
+    assert!(matches!(
+        delivery
+            .ask_path("HEAD", "/a", "", b"")
+            .expect("an answer")
+            .status,
+        200 | 503
+    ));
+    delivery.check_acknowledged_on_disk("the index is full");
+
+    fs::remove_file(&filler).expect("the filler");
+    delivery.deliver(Patience::UntilDone);
+    delivery.check_delivered("there is room again");
+    delivery.server.kill();
+}
+
 /// Lets one invocation of `call` fail after the other, the first, the second and so on, until
 /// none was hit; how many were.
 fn each_time(
@@ -424,6 +470,15 @@ impl Delivery {
                 "{what}: {} has other bytes below L = {length}",
                 source.path
             );
+        }
+    }
+
+    /// The first half of [`check_acknowledged`](Self::check_acknowledged).
+    fn check_acknowledged_on_disk(&self, what: &str) {
+        for source in &self.files {
+            let on_disk = self.server.file(source.path).unwrap_or_default();
+            let acknowledged = &source.bytes[..source.acknowledged];
+            assert!(on_disk.starts_with(acknowledged), "{what}: {}", source.path);
         }
     }
 

@@ -22,6 +22,8 @@ mod faults;
 mod http;
 mod model;
 mod random;
+mod restores;
+mod rot;
 mod script;
 mod siege;
 mod stage;
@@ -83,6 +85,7 @@ scripts! {
     row_09_condition
     row_09a_unconditional
     row_10_append
+    scrub
     #[ignore = "takes half a minute"]
     stalled
     stat_pass
