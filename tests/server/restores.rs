@@ -263,7 +263,7 @@ impl Play {
                 assert!(output.status.success(), "{}", common::said(&output));
                 self.files[path] = File::default();
             }
-            self.deliver(path, 200_000);
+            self.deliver(path, 2_000_000);
         }
         self.server.restart();
         let rows = common::rows(&self.server.datadir, "files");
