@@ -249,7 +249,7 @@ impl Play {
 
     /// The operator moves aside what is frozen; in the end all is there, and the index says so.
     fn finish(&mut self) {
-        for path in 0..PATHS.len() {
+        for (path, name) in PATHS.iter().enumerate() {
             let frozen = self.on_disk(path);
             if !self.deliver(path, 1) {
                 if self.ask("HEAD", path, "", b"").status == 409 {
@@ -259,7 +259,7 @@ impl Play {
                 }
                 let config = self.server.config();
                 let config = config.to_str().expect("UTF-8");
-                let output = common::run(["quarantine", PATHS[path], "--config", config]);
+                let output = common::run(["quarantine", name, "--config", config]);
                 assert!(output.status.success(), "{}", common::said(&output));
                 self.files[path] = File::default();
             }
@@ -287,8 +287,8 @@ impl Play {
             let line = format!("{method} {} HTTP/1.1\r\nHost: x\r\n{head}\r\n", PATHS[path]);
             connection.send(&[line.as_bytes(), body].concat());
             let (asked, answer) = connection.answer().expect("HTTP").expect("an answer");
-            let held = contract::check(&asked, &answer, Some(&self.place(path)));
-            held.unwrap_or_else(|problem| panic!("{problem}\n{head}\n{}", answer.shown()));
+            let checked = contract::check(&asked, &answer, Some(&self.place(path)));
+            checked.unwrap_or_else(|problem| panic!("{problem}\n{head}\n{}", answer.shown()));
             (answer.status != 503).then_some(answer)
         })
     }
