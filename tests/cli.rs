@@ -27,8 +27,6 @@ fn what_is_not_built_is_refused_with_a_clear_line() {
     for line in [
         "status --json",
         "doctor",
-        "quarantine /a --from 5",
-        "retire '*' --older-than 5d",
         "completions bash",
         "man /tmp",
         "sync -f x -b y",
