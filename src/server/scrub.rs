@@ -9,6 +9,7 @@
 //! last note, and a round ends however often the server is restarted. Each round begins with a
 //! stat pass.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use super::files::Work;
 use super::pass;
 use super::recover::{self, Trouble};
 use crate::index::server::{ScrubPosition, ServerChange, ServerFile, ServerState};
-use crate::limits::{IO_CHUNK, REOPEN_MAX, SCRUB_FILE, SCRUB_NOTE, SCRUB_REST};
+use crate::limits::{IO_CHUNK, SCRUB_FILE, SCRUB_NOTE, SCRUB_REST};
 use crate::prefix::PrefixHasher;
 use crate::sys::clock;
 use crate::sys::dir::Access;
@@ -60,7 +61,9 @@ async fn rounds(core: &Arc<Core>) {
         noted: 0,
         position: ScrubPosition::begin(clock::now()),
     };
+    let mut told = String::new();
     loop {
+        let epoch = core.commits.epoch();
         let done = match blocking(core, |core| Ok(core.index.scrubbed()?)).await {
             Ok(Some(position)) if position.has_ended && !is_due(&position, scrub.period) => {
                 sleep(SCRUB_REST.min(scrub.period)).await;
@@ -80,8 +83,17 @@ async fn rounds(core: &Arc<Core>) {
             Err(trouble) => Err(trouble),
         };
         if let Err(trouble) = done {
-            error!("the scrub cannot go on just now: {trouble}");
-            sleep(REOPEN_MAX).await;
+            if let Trouble::Index(failure) = &trouble
+                && failure.needs_reopen()
+            {
+                core.commits.reopen(epoch);
+            }
+            let words = trouble.to_string();
+            if words != told {
+                error!("the scrub cannot go on just now: {words}");
+                told = words;
+            }
+            sleep(SCRUB_REST).await;
         }
     }
 }
@@ -138,7 +150,14 @@ impl Reader {
             let Some(stat) = recover::regular(core, &name)? else {
                 return Ok(None);
             };
-            if stat.size < row.vouched.length {
+            // What looks odd is looked at like for a request, which remembers how it looks then.
+            let print = recover::footprint(&stat);
+            let is_odd = match stat.size.cmp(&row.vouched.length) {
+                Ordering::Less => true,
+                Ordering::Equal => print != row.footprint,
+                Ordering::Greater => print.inode != row.footprint.inode,
+            };
+            if is_odd {
                 return Ok(None);
             }
             let open = || core.dir.open_file(name.as_bytes(), Access::Read);
@@ -213,20 +232,21 @@ impl Reader {
 
     /// Has a file read with the claim in hand. Requests go first.
     async fn examine(&self, path: &WirePath) -> Result<(), Trouble> {
-        let claim = loop {
-            match self.core.files.claim(path, Work::Looking).await {
-                Ok(claim) => break claim,
-                Err(_) => sleep(Duration::from_secs(1)).await,
+        loop {
+            if let Ok(mut claim) = self.core.files.claim(path, Work::Looking).await {
+                let look = move |core: &Core| recover::look_through(core, &mut claim);
+                match blocking(&self.core, look).await {
+                    Err(Trouble::Busy(_)) => {}
+                    Err(trouble @ Trouble::Index(_)) => return Err(trouble),
+                    Err(trouble) => {
+                        debug!("{path}: {trouble}");
+                        return Ok(());
+                    }
+                    Ok(()) => return Ok(()),
+                }
             }
-        };
-        blocking(&self.core, move |core| {
-            let mut claim = claim;
-            if let Err(trouble) = recover::look_through(core, &mut claim) {
-                debug!("{}: {trouble}", claim.path());
-            }
-            Ok(())
-        })
-        .await
+            sleep(Duration::from_secs(1)).await;
+        }
     }
 }
 

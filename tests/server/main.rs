@@ -22,6 +22,7 @@ mod faults;
 mod http;
 mod model;
 mod random;
+mod recovery;
 mod restores;
 mod rot;
 mod script;

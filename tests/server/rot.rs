@@ -1,7 +1,7 @@
 //! Bits that rot on the disk: no time of the file tells, and the bytes are other ones.
 
 use std::fs;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -77,6 +77,37 @@ fn ask(server: &Server, method: &str, path: &str, head: &str, body: &[u8]) -> u1
     connection.send(&[line.as_bytes(), body].concat());
     let answered = connection.answer().expect("HTTP");
     answered.expect("an answer").1.status
+}
+
+#[test]
+#[ignore = "needs rsync"]
+fn rule_10_rsync_in_place_is_betrayed_by_the_ctime_alone() {
+    let home = TempDir::new().expect("a temporary directory");
+    let server = Server::start(&home.path().join("data"), "");
+    let head = "Content-Range: bytes 0-4/5\r\nContent-Length: 5\r\nIf-None-Match: *\r\n";
+    assert_eq!(ask(&server, "PUT", "/a", head, b"hello"), 201);
+    let (file, source) = (server.datadir.join("a"), home.path().join("source"));
+    let before = fs::metadata(&file).expect("the file");
+    fs::write(&source, "jello").expect("a source");
+    let opened = fs::File::options().write(true).open(&source);
+    let modified = before.modified().expect("a time");
+    opened
+        .and_then(|opened| opened.set_modified(modified))
+        .expect("the same time");
+    let options = ["--inplace", "-t", "--checksum"].map(Path::new);
+    run("rsync", &[&options[..], &[&source, &file]].concat());
+    let after = fs::metadata(&file).expect("the file");
+    let print = |stat: &fs::Metadata| (stat.ino(), stat.len(), stat.mtime(), stat.mtime_nsec());
+    assert_eq!(print(&before), print(&after));
+    assert_eq!(fs::read(&file).expect("the file"), b"jello");
+
+    let head = "Content-Range: bytes 5-5/6\r\nContent-Length: 1\r\n";
+    let append = || ask(&server, "PUT", "/a", head, b"!");
+    let status = wait_for("a verdict", || {
+        Some(append()).filter(|status| *status != 503)
+    });
+    assert_eq!(status, 409);
+    assert_eq!(fs::read(&file).expect("the file"), b"jello");
 }
 
 #[test]
