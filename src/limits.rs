@@ -242,10 +242,10 @@ pub const CONTROL_TIME: Duration = Duration::from_secs(5);
 pub const CONTROL_ASKERS: usize = 8;
 /// Files that an answer there names; the rest it counts.
 pub const SHOWN_PATHS: usize = 1000;
-/// Bytes a second that the scrub reads (`scrub: {rate}`): 1 TiB takes three days.
-pub const SCRUB_RATE: u64 = 4 * 1024 * 1024;
-/// From the beginning of one scrub to that of the next (`scrub: {period}`).
-pub const SCRUB_PERIOD: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Bytes a second that a server's scrub reads (`scrub: {rate}`): 1 TiB takes three days.
+pub const SERVER_SCRUB_RATE: u64 = 4 * 1024 * 1024;
+/// From the beginning of one of its scrubs to that of the next (`scrub: {period}`).
+pub const SERVER_SCRUB_PERIOD: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Bytes after which the scrub writes down how far it is: what a crash has it read again.
 pub const SCRUB_NOTE: u64 = 64 * 1024 * 1024;
 /// What a file counts for that, beside its bytes: many small ones are work too.

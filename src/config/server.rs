@@ -100,9 +100,9 @@ pub(super) fn read(text: &str, node: &Node) -> Result<ServerSettings, Problem> {
                     |scrub| scrub.problem("rate", words),
                 ));
             }
-            rate => rate.unwrap_or(limits::SCRUB_RATE),
+            rate => rate.unwrap_or(limits::SERVER_SCRUB_RATE),
         },
-        scrub_period: period(&scrub, "period")?.unwrap_or(limits::SCRUB_PERIOD),
+        scrub_period: period(&scrub, "period")?.unwrap_or(limits::SERVER_SCRUB_PERIOD),
         quarantine_size: size(&quarantine, "size")?.unwrap_or(limits::QUARANTINE_SIZE),
         quarantine_keep: period(&quarantine, "keep")?.unwrap_or(limits::QUARANTINE_KEEP),
         tls,
