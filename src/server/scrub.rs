@@ -151,11 +151,11 @@ impl Reader {
                 return Ok(None);
             };
             // What looks odd is looked at like for a request, which remembers how it looks then.
-            let print = recover::footprint(&stat);
+            let now = recover::footprint(&stat);
             let is_odd = match stat.size.cmp(&row.vouched.length) {
                 Ordering::Less => true,
-                Ordering::Equal => print != row.footprint,
-                Ordering::Greater => print.inode != row.footprint.inode,
+                Ordering::Equal => now != row.footprint,
+                Ordering::Greater => now.inode != row.footprint.inode,
             };
             if is_odd {
                 return Ok(None);
