@@ -9,14 +9,15 @@ use tempfile::TempDir;
 use crate::common::{self, Client, Server, deliver, run, said, wait_until, yaml};
 
 /// Runs `shaftlog tls` with `--dir`.
-fn tls(directory: &Path, args: &[&str]) -> std::process::Output {
+pub fn tls(directory: &Path, args: &[&str]) -> std::process::Output {
     let mut words = vec!["tls"];
     words.extend(args);
     words.extend(["--dir", directory.to_str().unwrap()]);
     run(words)
 }
 
-fn done(output: &std::process::Output) -> String {
+/// What a command printed that has to have succeeded.
+pub fn done(output: &std::process::Output) -> String {
     assert!(output.status.success(), "{}", said(output));
     String::from_utf8(output.stdout.clone()).unwrap()
 }

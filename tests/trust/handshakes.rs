@@ -45,7 +45,8 @@ fn config(
     builder.with_client_auth_cert(chain, key).unwrap()
 }
 
-fn connect(port: u16) -> TcpStream {
+/// A connection on which nothing has been said.
+pub fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream

@@ -1,7 +1,7 @@
 //! More than a server is willing to take: refused in order, and nobody else suffers.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,14 +9,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
+use super::handshakes::connect;
 use super::identities::plain;
-use crate::common::{self, DEADLINE, Server, wait_until};
-
-fn connect(port: u16) -> TcpStream {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    stream
-}
+use crate::common::{self, Server, wait_until};
 
 /// Sends a request and reads the answer's head.
 fn ask(stream: &mut TcpStream, request: &str) -> String {

@@ -6,17 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-use crate::common::{Server, run, said};
-
-/// Runs `shaftlog tls`; what it prints.
-fn tls(directory: &Path, args: &[&str]) -> String {
-    let mut words = vec!["tls"];
-    words.extend(args);
-    words.extend(["--dir", directory.to_str().unwrap()]);
-    let output = run(words);
-    assert!(output.status.success(), "{}", said(&output));
-    String::from_utf8(output.stdout).unwrap()
-}
+use super::commands::{done, tls};
+use crate::common::{Server, said};
 
 fn tool(directory: &Path, words: &str) -> Output {
     let mut words = words.split_whitespace();
@@ -51,12 +42,12 @@ fn fails(directory: &Path, line: &str) {
 fn openssl_and_curl_agree() {
     let home = TempDir::new().unwrap();
     let pki = home.path().join("pki");
-    tls(&pki, &["init"]);
-    let config = tls(&pki, &["issue", "localhost"]);
-    tls(&pki, &["issue", "web1"]);
+    done(&tls(&pki, &["init"]));
+    let config = done(&tls(&pki, &["issue", "localhost"]));
+    done(&tls(&pki, &["issue", "web1"]));
     let other = home.path().join("other");
-    tls(&other, &["init"]);
-    tls(&other, &["issue", "web1"]);
+    done(&tls(&other, &["init"]));
+    done(&tls(&other, &["issue", "web1"]));
     agrees(
         &pki,
         "openssl verify -x509_strict -CAfile ca.pem localhost.pem web1.pem",
