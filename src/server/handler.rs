@@ -166,28 +166,33 @@ impl Caller {
             writer: self.peer.to_string(),
             reply,
         });
-        if !awaits_continue {
-            self.gather(body, &mut start).await;
-        }
+        let over = if awaits_continue {
+            None
+        } else {
+            self.gather(body, &mut start).await
+        };
         match start.go() {
-            Some(feed) => pump(body, feed, awaited, awaits_continue).await,
+            Some(feed) => pump(body, over, feed, awaited, awaits_continue).await,
             None => awaited.finish().await,
         }
     }
 
-    /// Takes what comes of a body in a moment, up to one write or its end.
-    async fn gather(&self, body: &mut Incoming, start: &mut append::Start) {
+    /// Takes what comes of a body in a moment, up to one write or its end; gives what there is no
+    /// room for. Nothing waits for room here: what is gathered holds some until it is written.
+    async fn gather(&self, body: &mut Incoming, start: &mut append::Start) -> Option<Bytes> {
         let mut moment = pin!(sleep(BODY_GATHER));
         while start.wants_more() {
             let next = tokio::select! {
                 biased;
                 frame = body.frame() => Next::of(frame),
-                () = &mut moment => return,
+                () = &mut moment => return None,
             };
             match next {
                 Next::Part(part) => {
-                    let part = Fed::bytes(part, &self.core.budget).await;
-                    start.take(part.unwrap_or(Fed::End(End::Broken)));
+                    match Fed::bytes_at_once(part, &self.core.budget) {
+                        Ok(part) => start.take(part),
+                        Err(part) => return Some(part),
+                    }
                     if body.is_end_stream() {
                         start.take(Fed::End(End::Complete));
                     }
@@ -196,6 +201,7 @@ impl Caller {
                 Next::End(end) => start.take(Fed::End(end)),
             }
         }
+        None
     }
 
     /// Reads away what is left of a body, so that the answer survives; `false` if it cannot be.
@@ -222,9 +228,10 @@ impl Caller {
     }
 }
 
-/// Feeds the body to the task until that has answered.
+/// Feeds `first` and the rest of the body to the task until that has answered.
 async fn pump(
     body: &mut Incoming,
+    first: Option<Bytes>,
     feed: Feed,
     mut awaited: Awaited,
     awaits_continue: bool,
@@ -232,7 +239,7 @@ async fn pump(
     if awaits_continue && let Event::Answer(answer) = awaited.next().await {
         return answer;
     }
-    let mut feeding = pin!(feed_all(body, feed));
+    let mut feeding = pin!(feed_all(body, first, feed));
     loop {
         tokio::select! {
             biased;
@@ -246,7 +253,12 @@ async fn pump(
     }
 }
 
-async fn feed_all(body: &mut Incoming, feed: Feed) {
+async fn feed_all(body: &mut Incoming, first: Option<Bytes>, feed: Feed) {
+    if let Some(part) = first
+        && !feed.bytes(part).await
+    {
+        return;
+    }
     let mut patience = Patience::new();
     loop {
         let next = patience.wait_for(body.frame()).await.map(Next::of);
@@ -345,7 +357,43 @@ fn hashing() -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
     use super::*;
+    use crate::index::server::ServerIndex;
+    use crate::server::Server;
+    use crate::sys::clock;
+    use crate::sys::dir::Dir;
+
+    /// What is gathered before an append begins must not wait, with its share in hand, for more:
+    /// when many do that, nobody ever writes.
+    #[tokio::test]
+    async fn a_body_makes_do_with_the_room_that_there_is() {
+        let home = tempfile::tempdir().unwrap();
+        let database = home.path().join("server.redb");
+        ServerIndex::create(&database).unwrap();
+        let index = ServerIndex::open(&database, clock::now()).unwrap();
+        let server = Server::embedded(index, Dir::open(home.path()).unwrap()).unwrap();
+        let budget = Arc::clone(&server.core.budget);
+        let most = u32::try_from(budget.available_permits() - 100).unwrap();
+        let _others = budget.acquire_many_owned(most).await.unwrap();
+
+        // Parts of 64 bytes: one has room, two have not.
+        let (mut stream, theirs) = duplex(64);
+        let serving = tokio::spawn(server.serve_stream(theirs, "test".to_owned()));
+        let head = "PUT /a HTTP/1.1\r\nHost: x\r\nContent-Range: bytes 0-299/300\r\n\
+            Content-Length: 300\r\nConnection: close\r\n\r\n";
+        let mut answer = String::new();
+        let exchange = async {
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&[b'x'; 300]).await.unwrap();
+            stream.read_to_string(&mut answer).await.unwrap();
+        };
+        timeout(BODY_STALL, exchange).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+        serving.await.unwrap();
+        server.stop().await;
+    }
 
     /// Seconds until a body with so many bytes a second is given up; at most 1000.
     async fn given_up_after(rate: usize) -> u64 {

@@ -25,6 +25,20 @@ impl Fed {
         let permit = Arc::clone(budget).acquire_many_owned(share).await.ok()?;
         Some(Self::Bytes(part, permit))
     }
+
+    /// The same if there is room at once; else the part.
+    pub(in crate::server) fn bytes_at_once(
+        part: Bytes,
+        budget: &Arc<Semaphore>,
+    ) -> Result<Self, Bytes> {
+        let permit = u32::try_from(part.len())
+            .ok()
+            .and_then(|share| Arc::clone(budget).try_acquire_many_owned(share).ok());
+        match permit {
+            Some(permit) => Ok(Self::Bytes(part, permit)),
+            None => Err(part),
+        }
+    }
 }
 
 /// How a body ended.
