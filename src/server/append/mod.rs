@@ -154,18 +154,24 @@ impl Task {
     fn begin(mut self, first: Vec<Fed>, intake: Intake) -> Option<Box<Running>> {
         let decision = self.decide();
         self.claim.show();
-        match decision.unwrap_or_else(|trouble| Decision::Answer(trouble.to_put())) {
+        match decision {
             // Not said to be decided first: that would invite the body (RFC 9110 section 10.1.1).
-            Decision::Answer(answer) => {
-                self.end(answer);
+            Err(trouble) => {
+                self.end(trouble.to_put());
+                None
+            }
+            Ok(Decision::Answer(answer)) => {
+                // What is in flight was judged by, and is not durable.
+                let shown = self.claim.shown();
+                self.end(answer.about(shown));
                 None
             }
             _ if !self.reply.decided() => None,
-            Decision::Vouch(vouch) => {
+            Ok(Decision::Vouch(vouch)) => {
                 self.confirm(vouch);
                 None
             }
-            Decision::Take(append, base) => {
+            Ok(Decision::Take(append, base)) => {
                 let running = Running::new(self, append, base, intake)?;
                 Box::new(running).go_on(first)
             }
@@ -184,14 +190,14 @@ impl Task {
                     recover::find_hash(core, state, length)?;
                     continue;
                 }
-                (Verdict::Refuse(problem), _) => Decision::Answer(
-                    Answer::refusal(problem, why(problem)).about(Some(state.shown())),
-                ),
+                (Verdict::Refuse(problem), _) => {
+                    Decision::Answer(Answer::refusal(problem, why(problem)))
+                }
                 (Verdict::Vouch(vouch), _) => Decision::Vouch(vouch),
                 (Verdict::Append(base), Put::Append(append)) => Decision::Take(append, Some(base)),
                 (Verdict::Compare, Put::Append(append)) => Decision::Take(append, None),
                 (Verdict::Holds | Verdict::Append(_) | Verdict::Compare, _) => {
-                    Decision::Answer(Answer::done(false).about(Some(state.shown())))
+                    Decision::Answer(Answer::done(false))
                 }
             };
             return Ok(decision);
