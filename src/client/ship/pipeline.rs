@@ -7,6 +7,8 @@
 //! the destination, or taken back when the own one is free first.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::pending;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,6 +43,8 @@ struct Request {
 enum Way {
     /// Over the own connection.
     Own(Pin<Box<dyn Future<Output = Exchanged> + Send>>),
+    /// Over the own connection, and over before it was the oldest.
+    Over(Option<Box<Exchanged>>),
     /// Over whichever is free.
     Lent(Lent),
 }
@@ -126,16 +130,18 @@ impl UnderWay {
     /// Waits for the answer to the oldest request, or, if one may `follow`, for the next piece.
     pub(super) async fn happened(&mut self, follow: bool) -> Option<Happened> {
         let follow = follow && self.requests.len() == 1;
-        let oldest = self.requests.front_mut()?;
+        let (oldest, behind) = self.requests.make_contiguous().split_first_mut()?;
         let ready = async {
             match &mut self.next {
                 Some(next) if follow => next.ready().await,
-                _ => std::future::pending().await,
+                _ => pending().await,
             }
         };
         let (answer, open) = tokio::select! {
             biased;
             exchanged = oldest.way.finish() => (exchanged.answer, exchanged.open),
+            // It is on its way meanwhile, too.
+            never = go_on(behind.first_mut()) => match never {},
             piece = ready => {
                 self.next = None;
                 return Some(Happened::Ready(piece.map(Box::new)));
@@ -157,10 +163,24 @@ impl UnderWay {
     }
 }
 
+/// Sends a request behind the oldest, as far as that is done here.
+async fn go_on(request: Option<&mut Request>) -> Infallible {
+    if let Some(request) = request
+        && let Way::Own(exchange) = &mut request.way
+    {
+        request.way = Way::Over(Some(Box::new(exchange.await)));
+    }
+    pending().await
+}
+
 impl Way {
     async fn finish(&mut self) -> Exchanged {
         match self {
             Self::Own(exchange) => exchange.await,
+            Self::Over(exchanged) => match exchanged.take() {
+                Some(exchanged) => *exchanged,
+                None => pending().await,
+            },
             Self::Lent(lent) => {
                 let answer = (&mut lent.answer).await.unwrap_or(Err(Lost::Unsent));
                 Exchanged {
@@ -177,7 +197,7 @@ impl Next {
         if let Some(nearly_out) = &mut self.nearly_out {
             if nearly_out.await.is_err() {
                 // It broke before; its answer says how.
-                std::future::pending::<()>().await;
+                pending::<()>().await;
             }
             self.nearly_out = None;
         }
@@ -277,5 +297,66 @@ impl Places {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+    use crate::client::http::Payload;
+    use crate::sys::clock;
+    use crate::types::Offset;
+
+    /// Puts a request on its way whose answer is lost as soon as anybody sends it.
+    fn send(under_way: &mut UnderWay, sent: oneshot::Sender<()>) {
+        let exchange = async {
+            sent.send(()).unwrap();
+            Exchanged {
+                open: None,
+                answer: Err(Missing::Lost(Lost::Stale)),
+            }
+        };
+        under_way.own(Asked::Head, clock::monotonic(), exchange);
+    }
+
+    async fn outcome(under_way: &mut UnderWay) -> Lost {
+        match under_way.happened(false).await {
+            Some(Happened::Answered(answered)) => match answered.answer {
+                Err(Missing::Lost(lost)) => lost,
+                _ => panic!("answered"),
+            },
+            _ => panic!("nothing is under way"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_goes_out_while_the_one_before_it_is_unanswered() {
+        let mut under_way = UnderWay::default();
+        let question = Question {
+            asked: Asked::Head,
+            condition: None,
+            total: Offset::ZERO,
+            payload: Payload::Empty,
+        };
+        let name = StableName::parse("a").unwrap();
+        let place = Places::default().take();
+        let (errand, lent) = Errand::new(Trust::Verified, name, question, place);
+        under_way.lent(Asked::Head, clock::monotonic(), lent);
+        let (sent, mut is_sent) = oneshot::channel();
+        send(&mut under_way, sent);
+
+        // The second is out before the first is answered, and its answer is not lost over that.
+        tokio::select! {
+            biased;
+            _ = outcome(&mut under_way) => panic!("the first has no answer"),
+            () = ready(()) => {}
+        }
+        assert_eq!(is_sent.try_recv(), Ok(()));
+        errand.answer(Err(Lost::Failed));
+        assert!(matches!(outcome(&mut under_way).await, Lost::Failed));
+        assert!(matches!(outcome(&mut under_way).await, Lost::Stale));
+        assert!(under_way.is_empty());
     }
 }
