@@ -142,14 +142,14 @@ impl Schedule {
         }
     }
 
-    /// The next turn.
-    pub(super) fn take(&mut self, now: Instant) -> Option<Job> {
+    /// The next turn; so many connections are `lent` to files with much to go.
+    pub(super) fn take(&mut self, now: Instant, lent: usize) -> Option<Job> {
         while let Some(&(until, id)) = self.by_time.first()
             && until <= now
         {
             self.ask(id);
         }
-        let long = self.long_is_next();
+        let long = self.long_is_next(lent);
         let queue = if long {
             &mut self.long
         } else {
@@ -167,13 +167,13 @@ impl Schedule {
         })
     }
 
-    /// Whether files with much to go may have one connection more, besides `others`.
-    pub(super) fn long_is_free(&self, others: usize) -> bool {
-        self.long_running + others < self.most_long
+    /// Whether files with much to go may have one connection more, besides those `lent` to them.
+    pub(super) fn long_is_free(&self, lent: usize) -> bool {
+        self.long_running + lent < self.most_long
     }
 
-    fn long_is_next(&self) -> bool {
-        if self.long.is_empty() || self.long_running >= self.most_long {
+    fn long_is_next(&self, lent: usize) -> bool {
+        if self.long.is_empty() || !self.long_is_free(lent) {
             return false;
         }
         let turn = self.long_running == 0 && !self.last_was_long;
@@ -249,7 +249,7 @@ impl Schedule {
         self.by_time.first().map(|(until, _)| *until)
     }
 
-    /// Whether another turn could be taken now.
+    /// Whether another turn could be taken now, or when what is lent comes back.
     pub(super) fn has_waiting(&self) -> bool {
         let long = !self.long.is_empty() && self.long_running < self.most_long;
         long || !self.short.is_empty()
@@ -284,12 +284,12 @@ mod tests {
     use super::*;
 
     fn take(schedule: &mut Schedule, now: Instant) -> Option<(u64, bool)> {
-        schedule.take(now).map(|job| (job.id.0, job.long))
+        schedule.take(now, 0).map(|job| (job.id.0, job.long))
     }
 
     /// Takes a turn that must exist and ends it.
     fn turn(schedule: &mut Schedule, ended: Ended) -> u64 {
-        let job = schedule.take(Instant::now()).unwrap();
+        let job = schedule.take(Instant::now(), 0).unwrap();
         schedule.end(job, ended);
         job.id.0
     }
@@ -300,7 +300,7 @@ mod tests {
         let now = Instant::now();
         schedule.mark(FileId(1));
         schedule.mark(FileId(1));
-        let job = schedule.take(now).unwrap();
+        let job = schedule.take(now, 0).unwrap();
         assert_eq!(take(&mut schedule, now), None);
         schedule.mark(FileId(1));
         schedule.end(job, Ended::Done);
@@ -313,15 +313,15 @@ mod tests {
         let mut schedule = Schedule::new(4);
         let now = Instant::now();
         schedule.mark(FileId(1));
-        let job = schedule.take(now).unwrap();
+        let job = schedule.take(now, 0).unwrap();
         schedule.ask(FileId(1));
         assert!(!schedule.end(job, Ended::Done).done);
-        let job = schedule.take(now).unwrap();
+        let job = schedule.take(now, 0).unwrap();
         assert!(job.unsure);
         schedule.ask(FileId(1));
         schedule.mark(FileId(1));
         assert!(!schedule.end(job, Ended::Done).asked);
-        let job = schedule.take(now).unwrap();
+        let job = schedule.take(now, 0).unwrap();
         let settled = schedule.end(job, Ended::Done);
         assert!(settled.asked && settled.done);
         assert!(schedule.is_settled());
@@ -332,13 +332,13 @@ mod tests {
         let mut schedule = Schedule::new(4);
         let now = Instant::now();
         schedule.ask(FileId(1));
-        let job = schedule.take(now).unwrap();
+        let job = schedule.take(now, 0).unwrap();
         // Passed on untried it is still to be asked about.
         assert!(!schedule.end(job, Ended::Untried { long: true }).asked);
-        let job = schedule.take(now).unwrap();
+        let job = schedule.take(now, 0).unwrap();
         assert!(job.unsure && job.long);
         assert!(schedule.end(job, Ended::More { long: true }).asked);
-        assert!(!schedule.take(now).unwrap().unsure);
+        assert!(!schedule.take(now, 0).unwrap().unsure);
     }
 
     #[test]
@@ -348,7 +348,7 @@ mod tests {
         for id in 1..=4 {
             schedule.mark(FileId(id));
         }
-        let jobs: Vec<Job> = (0..3).filter_map(|_| schedule.take(now)).collect();
+        let jobs: Vec<Job> = (0..3).filter_map(|_| schedule.take(now, 0)).collect();
         for job in jobs {
             schedule.end(job, Ended::More { long: true });
         }
@@ -363,6 +363,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_lent_to_backlogs_leaves_one_connection_free_too() {
+        let mut schedule = Schedule::new(4);
+        let now = Instant::now();
+        for id in 1..=3 {
+            schedule.mark(FileId(id));
+        }
+        let jobs: Vec<Job> = (0..3).filter_map(|_| schedule.take(now, 0)).collect();
+        for job in jobs {
+            schedule.end(job, Ended::More { long: true });
+        }
+        assert!(schedule.take(now, 0).is_some() && schedule.take(now, 0).is_some());
+        assert!(schedule.long_is_free(0));
+        // One of the two has a piece on a third connection.
+        assert_eq!(schedule.take(now, 1), None);
+        assert!(schedule.has_waiting(), "who lends has to yield");
+        assert!(schedule.take(now, 0).is_some());
+    }
+
+    #[test]
     fn a_single_connection_takes_in_turn() {
         let mut schedule = Schedule::new(1);
         schedule.mark(FileId(1));
@@ -372,7 +391,7 @@ mod tests {
         }
         let order: Vec<u64> = (0..6)
             .map(|_| {
-                let job = schedule.take(Instant::now()).unwrap();
+                let job = schedule.take(Instant::now(), 0).unwrap();
                 let ended = if job.long {
                     Ended::More { long: true }
                 } else {
@@ -391,14 +410,14 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(5);
         schedule.mark(FileId(1));
-        let job = schedule.take(now).unwrap();
+        let job = schedule.take(now, 0).unwrap();
         assert!(!job.unsure);
         schedule.end(job, Ended::Later(later));
         schedule.mark(FileId(1));
-        assert_eq!(schedule.take(now), None);
+        assert_eq!(schedule.take(now, 0), None);
         assert_eq!(schedule.next_due(), Some(later));
         assert!(!schedule.is_settled());
-        let job = schedule.take(later).unwrap();
+        let job = schedule.take(later, 0).unwrap();
         assert!(job.unsure);
         let error = FileError::Diverged;
         schedule.end(job, Ended::Failed(error, later + Duration::from_secs(5)));

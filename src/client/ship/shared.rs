@@ -191,7 +191,7 @@ impl Shared {
         if beat.is_some_and(|beat| now >= beat) || (first && beat.is_none()) {
             return Todo::Meet;
         }
-        let Some(job) = state.schedule.take(now) else {
+        let Some(job) = state.schedule.take(now, self.places.taken()) else {
             if let Some(errand) = state.errands.pop_front() {
                 return Todo::Errand(errand);
             }
