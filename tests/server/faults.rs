@@ -173,48 +173,6 @@ fn a_disk_that_fills_up_under_the_index_loses_nothing_and_goes_on_when_there_is_
     delivery.server.kill();
 }
 
-#[test]
-#[ignore = "needs strace"]
-fn a_refusal_in_mid_flight_says_no_more_than_what_is_durable() {
-    let mut delivery = Delivery::new();
-    let file = delivery.on_disk(&delivery.files[0]);
-    let slow = "inject=fdatasync:delay_enter=5000000";
-    let filter = ["-e", "trace=fdatasync", "-e", slow, "-P", &file];
-    let strace = [
-        &["strace", "-D", "-f", "-qq", "-o", "/dev/null"],
-        &filter[..],
-    ];
-    delivery.server.wrap(&strace.concat());
-    delivery.server.kill();
-    assert!(delivery.server.try_start());
-
-    let mut first = Connection::open(delivery.server.port);
-    let head = delivery.head(0, 0, 5);
-    let line = format!("PUT /a HTTP/1.1\r\nHost: x\r\n{head}\r\n");
-    first.send(&[line.as_bytes(), &delivery.files[0].bytes[..5]].concat());
-    wait_until("the first is written", || {
-        delivery
-            .server
-            .file("/a")
-            .is_some_and(|file| file.len() == 5)
-    });
-    let other = etag(&blake3::hash(b"something else"));
-    let head = format!("Content-Range: bytes 5-5/6\r\nContent-Length: 1\r\nIf-Match: {other}\r\n");
-    let refused = delivery.ask("PUT", 0, &head, b"x").expect("an answer");
-    delivery.server.kill();
-    assert_eq!(refused.status, 412, "{}", refused.shown());
-
-    delivery.server.wrap(&[]);
-    assert!(delivery.server.try_start());
-    let durable = delivery.ask_length(0).expect("a length") as u64;
-    let said = refused.number("shaftlog-length").expect("a length");
-    assert!(
-        said <= durable,
-        "{durable} were durable: {}",
-        refused.shown()
-    );
-}
-
 /// Lets one invocation of `call` fail after the other, the first, the second and so on, until
 /// none was hit; how many were.
 fn each_time(

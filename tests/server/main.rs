@@ -3,7 +3,8 @@
 //!
 //! Read `script` for the language, `contract` for what is checked on every answer. `random` asks
 //! the same questions at random and holds the answers against `model`, `start` is about whole
-//! runs of the program, `faults` kills it at every system call.
+//! runs of the program, `faults` kills it at every system call, `flight` does to it what can
+//! be done while bytes are written and not durable yet.
 
 #![allow(
     clippy::expect_used,
@@ -19,6 +20,7 @@ mod contract;
 mod crowd;
 mod data;
 mod faults;
+mod flight;
 mod http;
 mod model;
 mod random;
