@@ -4,7 +4,7 @@
 //! One run has files in each state that a moment can find: not yet there, half delivered, all but
 //! delivered, in the middle of an append. What is restored and how the client stands are the two
 //! other dimensions. The copies are made of a killed server's directory, as `cp -a` does or by a
-//! snapshot of the filesystem.
+//! snapshot of the filesystem. A whole client that comes back is in `machine`.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,6 +21,7 @@ mod common;
 mod faults;
 
 mod restore {
+    pub mod machine;
     pub mod matrix;
     pub mod snapshots;
     pub mod stage;

@@ -76,11 +76,24 @@ fn kind_of(datadir: &Datadir) -> Result<Kind, Failure> {
 fn rebuild_client(datadir: &Datadir, patterns: &Arc<[PatternSettings]>) -> Result<Exit, Failure> {
     let database = datadir.database(Kind::Client);
     let rebuilt = client::rebuild::rebuild(datadir.dir.path(), &database, patterns)?;
-    let made = format!(
+    let mut made = vec![format!(
         "{} links, {} of them with a source that no pattern finds now",
         count(rebuilt.files),
         count(rebuilt.without_source)
-    );
+    )];
+    if rebuilt.reunited > 0 {
+        let reunited = count(rebuilt.reunited);
+        made.push(format!(
+            "{reunited} sources had been restored apart from their links"
+        ));
+    }
+    if rebuilt.apart > 0 {
+        let apart = count(rebuilt.apart);
+        made.push(format!(
+            "{apart} may have been, and get names of their own (see `shaftlog db events`)"
+        ));
+    }
+    let made = made.join("; ");
     let left_out = rebuilt.left_out.iter();
     report(
         &database,

@@ -176,6 +176,12 @@ impl Catalogue {
         self.state().orphans.keys().copied().collect()
     }
 
+    /// Whether a link shows this inode, with a row or without.
+    pub(in crate::client) fn is_linked(&self, inode: Inode) -> bool {
+        let state = self.state();
+        state.orphans.contains_key(&inode) || state.by_inode.contains_key(&inode)
+    }
+
     /// Takes in those of the batch that are linked without a row; `quiet` for files that are no
     /// news.
     pub(in crate::client) fn adopt_links(&self, batch: Vec<Orphan>, quiet: bool) -> Vec<Outcome> {

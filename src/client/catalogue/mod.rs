@@ -15,6 +15,7 @@ mod generation;
 mod held;
 mod rebind;
 mod release;
+mod reunite;
 mod sight;
 mod start;
 mod state;

@@ -13,17 +13,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::state::Entry;
-use super::{Catalogue, Holding};
+use super::{Catalogue, Holding, disk};
 use crate::client::source::{ReadError, Source};
 use crate::index::client::{ClientChange, ClientFile};
 use crate::index::{EventKind, IndexError};
 use crate::sys::dir::{Access, Dir};
 use crate::sys::file::{self, File, FileKind};
-use crate::types::{FileId, Inode, Offset, Prefix, Shown};
+use crate::types::{FileId, Inode, Offset, Prefix, Shown, StableName};
 
-/// Prefix of the name that a link has while it takes another's place; discovery and start pass
-/// over dot names.
-const TEMPORARY: &str = ".tmp.rebind.";
+/// The name that a link has while it takes another's place; discovery and start pass over dot
+/// names.
+const TEMPORARY: &[u8] = b".tmp.rebind";
 
 impl Catalogue {
     /// Binds rows to the restored copies of their files, and takes those out of `missing`.
@@ -98,8 +98,14 @@ impl Catalogue {
             && hashes_to(&source, confirmed)?
             && is_prefix(&linked, &source)?
         {
-            take_place(datadir, row, &file)?;
-            return Ok(Some(original));
+            if let Err(error) = take_place(datadir, &row.name, &file) {
+                // Such as another filesystem: what the datadir has goes on by itself.
+                let source = Shown(&row.source);
+                tracing::warn!("{}: {source} cannot take its place: {error}", row.name);
+            }
+            if disk::shows(datadir, &row.name, original)? {
+                return Ok(Some(original));
+            }
         }
         Ok(hashes_to(&linked, confirmed)?.then_some(inode))
     }
@@ -145,24 +151,21 @@ fn hashes_to(source: &Source, prefix: Prefix) -> Result<bool, ReadError> {
     Ok(source.hash_prefix(None, prefix.length)?.prefix() == prefix)
 }
 
-fn is_prefix(shorter: &Source, longer: &Source) -> Result<bool, ReadError> {
+/// Whether all of one file is what the other begins with.
+pub(super) fn is_prefix(shorter: &Source, longer: &Source) -> Result<bool, ReadError> {
     let length: Offset = shorter.size()?;
     let whole = shorter.hash_prefix(None, length)?.prefix();
     hashes_to(longer, whole)
 }
 
-/// Gives the name in the datadir to `file`; its own copy goes.
-fn take_place(datadir: &Dir, row: &ClientFile, file: &File) -> io::Result<()> {
-    let temporary = format!("{TEMPORARY}{}", row.inode.number);
-    let temporary = temporary.as_bytes();
-    match datadir.unlink(temporary) {
+/// Gives `name` in the datadir to `file`; the copy that had it goes. After an error the name shows
+/// the one or the other.
+pub(super) fn take_place(datadir: &Dir, name: &StableName, file: &File) -> io::Result<()> {
+    match datadir.unlink(TEMPORARY) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    match datadir.link_file(file, temporary) {
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => return Ok(()),
-        linked => linked?,
-    }
-    datadir.rename_over(temporary, row.name.as_bytes())?;
-    datadir.sync_chain(row.name.as_bytes())
+    datadir.link_file(file, TEMPORARY)?;
+    datadir.rename_over(TEMPORARY, name.as_bytes())?;
+    datadir.sync_chain(name.as_bytes())
 }
