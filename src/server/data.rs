@@ -28,13 +28,15 @@ impl DataFile {
         }
     }
 
-    /// Writes at the end, which is to be at `end` then. At the end, wherever that is: should
-    /// somebody else have changed the file, its size will tell, and nothing of it was overwritten.
-    pub(crate) fn append(&self, bytes: &[u8], end: Offset) -> io::Result<()> {
+    /// Writes `start..end` at the end, which is to be at `start`. `false` when it was not: nothing
+    /// of it is there, and nothing of what others did to the file was overwritten.
+    pub(crate) fn append(&self, bytes: &[u8], start: Offset, end: Offset) -> io::Result<bool> {
         self.most.store(end.bytes(), Ordering::SeqCst);
-        file::append_all(&self.file, bytes)?;
-        self.least.store(end.bytes(), Ordering::SeqCst);
-        Ok(())
+        let is_there = file::append_at(&self.file, bytes, start)?;
+        if is_there {
+            self.least.store(end.bytes(), Ordering::SeqCst);
+        }
+        Ok(is_there)
     }
 
     /// Cuts it off at `end`.
@@ -63,5 +65,32 @@ impl Deref for DataFile {
 
     fn deref(&self) -> &File {
         &self.file
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::sys::dir::{Access, Dir};
+
+    #[test]
+    fn nothing_is_left_where_it_does_not_belong() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = Dir::open(scratch.path()).unwrap();
+        let offset = |bytes| Offset::new(bytes).unwrap();
+        let path = scratch.path().join("a");
+        for others in [&b"0123"[..], b"", b"0123456789and others"] {
+            fs::write(&path, b"0123456789").unwrap();
+            let file = dir.open_file(b"a", Access::Append).unwrap();
+            let data = DataFile::new(file, offset(10));
+            assert!(data.append(b"ab", offset(10), offset(12)).unwrap());
+            assert_eq!(fs::read(&path).unwrap(), b"0123456789ab");
+            // The same inode: a copy over it, or a truncation.
+            fs::write(&path, others).unwrap();
+            assert!(!data.append(b"cdef", offset(12), offset(16)).unwrap());
+            assert_eq!(fs::read(&path).unwrap(), others);
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{
     Advice, AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, StatxTimestamp, fadvise, fdatasync,
-    fstatvfs, fsync, ftruncate, makedev, open, statx,
+    fstatvfs, fsync, ftruncate, makedev, open, statx, tell,
 };
 
 use crate::types::{Inode, Offset};
@@ -211,6 +211,30 @@ pub fn write_all_at(file: &File, at: Offset, bytes: &[u8]) -> io::Result<()> {
 /// nothing that is there is overwritten.
 pub fn append_all(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)
+}
+
+/// Writes all of `bytes` at the end of such a file, which is to be at `at`. `false` when it is not,
+/// because others have changed the file meanwhile: what was written elsewhere is cut off again, lest
+/// it look like what belongs there.
+pub fn append_at(mut file: &File, mut bytes: &[u8], mut at: Offset) -> io::Result<bool> {
+    while !bytes.is_empty() {
+        let written = match file.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            written => written?,
+        };
+        let end = at.plus(written as u64);
+        // Where this write ended, whatever the file is by now.
+        let ended = Offset::new(tell(file)?).ok_or(io::ErrorKind::FileTooLarge)?;
+        if Some(ended) != end {
+            if stat(file)?.size == ended {
+                ftruncate(file, ended.minus(written as u64).bytes())?;
+            }
+            return Ok(false);
+        }
+        (at, bytes) = (ended, &bytes[written..]);
+    }
+    Ok(true)
 }
 
 /// `fdatasync(2)`: after it, the file's bytes and its size are on stable storage. After an error

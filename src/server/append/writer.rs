@@ -213,10 +213,14 @@ impl Writer {
             self.own = Some((self.at, self.hasher.clone()));
         }
         let end = further(self.at, bytes.len())?;
-        if let Err(error) = open.append(bytes, end) {
-            // Part of it may be there: the file has to end where the hasher is.
-            open.cut(self.at)?;
-            return Err(error.into());
+        match open.append(bytes, self.at, end) {
+            Ok(true) => {}
+            Ok(false) => return Err(Trouble::Busy("the file was changed meanwhile").into()),
+            Err(error) => {
+                // Part of it may be there: the file has to end where the hasher is.
+                open.cut(self.at)?;
+                return Err(error.into());
+            }
         }
         self.hasher.update(bytes);
         self.at = end;
