@@ -63,10 +63,7 @@ pub const INDEX_CACHE: usize = 8 * 1024 * 1024;
 
 /// Persistent connections to each destination (`connections`): the more small files are under way,
 /// the more of them share a commit at the server.
-pub const CONNECTIONS: usize = 8;
-/// Streams to a server in the same process: they cost nothing, and the more files are under way,
-/// the more share one commit.
-pub const EMBEDDED_CONNECTIONS: usize = 16;
+pub const CONNECTIONS: usize = 16;
 /// Longest time a connection is kept: names resolve differently later.
 pub const CONNECTION_AGE: Duration = Duration::from_secs(600);
 /// How long a connection attempt may take.

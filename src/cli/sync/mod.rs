@@ -107,7 +107,7 @@ impl Order {
             (To::Directory(directory), None) => {
                 let destination = Destination::parse(EMBEDDED_URL)?;
                 let settings = ClientSettings {
-                    connections: limits::EMBEDDED_CONNECTIONS,
+                    connections: limits::CONNECTIONS,
                     ..settings::client(&args.pattern, destination, directory)?
                 };
                 Self::with_descriptors(settings, to.as_ref())
