@@ -147,21 +147,25 @@ async fn retire_all(
     let until = clock::now()
         .checked_sub(older_than)
         .map_err(|_| because("nothing is as old as that"))?;
-    let (mut lines, mut gone, mut kept, mut after) = (Vec::new(), 0, 0, None);
+    let (mut lines, mut gone, mut kept) = (Vec::new(), 0, 0);
+    let mut after: Option<Vec<u8>> = None;
     loop {
-        let rows = blocking(core, move |core| {
-            let rows = core.index.files(after.as_ref(), PASS_ROWS);
-            Ok(rows.map_err(Trouble::from)?)
+        let page = blocking(core, move |core| {
+            let page = core.index.survey_files(after.as_deref(), PASS_ROWS);
+            Ok(page.map_err(Trouble::from)?)
         })
         .await?;
-        let Some((last, _)) = rows.last() else { break };
-        after = Some(last.clone());
+        kept += page.damaged.len();
+        lines.extend(page.damaged);
+        lines.truncate(SHOWN_PATHS);
+        let Some(last) = page.last else { break };
+        after = Some(last);
         let wanted = |(path, row): &(WirePath, ServerFile)| {
             row.state != ServerState::Retired
                 && row.updated <= until
                 && glob.matches(path.to_string().as_bytes())
         };
-        for (path, _) in rows.into_iter().filter(wanted) {
+        for (path, _) in page.rows.into_iter().filter(wanted) {
             let claim = claim(core, &path).await;
             let retired = match claim {
                 Ok(claim) => blocking(core, move |core| one(core, claim, until)).await,

@@ -61,15 +61,18 @@ async fn compare_all(core: &Arc<Core>) -> Result<usize, Undone> {
 
 /// All rows that are not newer than `until`, by their paths.
 async fn compare_older(core: &Arc<Core>, until: Timestamp) -> Result<usize, Undone> {
-    let (mut suspects, mut after) = (0, None);
+    let (mut suspects, mut after) = (0, None::<Vec<u8>>);
     while !core.is_stopping() {
-        let rows = blocking(core, move |core| {
-            core.index.files(after.as_ref(), PASS_ROWS)
+        let page = blocking(core, move |core| {
+            core.index.survey_files(after.as_deref(), PASS_ROWS)
         })
         .await?;
-        let Some((last, _)) = rows.last() else { break };
-        after = Some(last.clone());
-        let older = rows.into_iter().filter(|(_, row)| row.updated <= until);
+        let Some(last) = page.last else { break };
+        after = Some(last);
+        let older = page
+            .rows
+            .into_iter()
+            .filter(|(_, row)| row.updated <= until);
         suspects += compare(core, older.map(|(path, _)| path).collect()).await?;
     }
     Ok(suspects)
@@ -78,12 +81,15 @@ async fn compare_older(core: &Arc<Core>, until: Timestamp) -> Result<usize, Undo
 /// The paths of the newest rows, newest first, no more of them than memory allows.
 fn newest(core: &Core) -> Result<Vec<(Timestamp, WirePath)>, IndexError> {
     let mut newest = BinaryHeap::new();
-    let mut after = None;
+    let mut after: Option<Vec<u8>> = None;
     while !core.is_stopping() {
-        let rows = core.index.files(after.as_ref(), PASS_ROWS)?;
-        let Some((last, _)) = rows.last() else { break };
-        after = Some(last.clone());
-        for (path, row) in rows {
+        let page = core.index.survey_files(after.as_deref(), PASS_ROWS)?;
+        for damage in page.damaged {
+            error!("a file is not compared with the index: {damage}");
+        }
+        let Some(last) = page.last else { break };
+        after = Some(last);
+        for (path, row) in page.rows {
             newest.push(Reverse((row.updated, path)));
             if newest.len() > PASS_NEWEST {
                 newest.pop();

@@ -16,13 +16,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{debug, error, info};
+use tracing::{error, info};
 
 use super::core::Core;
 use super::files::Work;
 use super::pass;
 use super::recover::{self, Trouble};
-use crate::index::server::{ScrubPosition, ServerChange, ServerFile, ServerState};
+use crate::index::server::{ScrubPosition, ServerChange, ServerFile, ServerState, Survey};
 use crate::limits::{IO_CHUNK, SCRUB_FILE, SCRUB_NOTE, SCRUB_REST};
 use crate::prefix::PrefixHasher;
 use crate::sys::clock;
@@ -104,6 +104,16 @@ fn is_due(position: &ScrubPosition, period: Duration) -> bool {
     age.is_negative() || age.unsigned_abs() >= period
 }
 
+/// Whether other files can be read all the same: a bad sector, another thing in its place, a row of
+/// its history that is damaged.
+fn is_of_one_file(trouble: &Trouble) -> bool {
+    match trouble {
+        Trouble::Path(_) | Trouble::Disk(_) | Trouble::Unsynced => true,
+        Trouble::Index(failure) => !failure.needs_reopen(),
+        _ => false,
+    }
+}
+
 struct Reader {
     core: Arc<Core>,
     rate: u64,
@@ -117,13 +127,14 @@ struct Reader {
 impl Reader {
     /// Reads what is left of a round.
     async fn round(&mut self) -> Result<(), Trouble> {
-        while let Some((path, row)) = self.next().await? {
-            let is_frozen = matches!(row.state, ServerState::Diverged | ServerState::Retired);
-            if !is_frozen && row.vouched.length > Offset::ZERO && !self.file(&path, &row).await? {
-                info!("{path} does not read as it should: it is read again");
-                self.examine(&path).await?;
+        while let Some(next) = self.next().await? {
+            for damage in next.damaged {
+                error!("a file is not read: {damage}");
             }
-            self.position.after = Some(path.as_bytes().to_vec());
+            for (path, row) in next.rows {
+                self.check(&path, &row).await?;
+            }
+            self.position.after = next.last;
             self.position.part = None;
             self.note(SCRUB_FILE).await?;
         }
@@ -131,13 +142,40 @@ impl Reader {
         self.note(SCRUB_NOTE).await
     }
 
-    async fn next(&self) -> Result<Option<(WirePath, ServerFile)>, Trouble> {
-        let after = self.position.after.as_deref();
-        let after = after.and_then(|path| WirePath::from_disk(path).ok());
-        let page = blocking(&self.core, move |core| {
-            Ok(core.index.files(after.as_ref(), 1)?)
+    async fn next(&self) -> Result<Option<Survey>, Trouble> {
+        let after = self.position.after.clone();
+        let next = blocking(&self.core, move |core| {
+            Ok(core.index.survey_files(after.as_deref(), 1)?)
         });
-        Ok(page.await?.pop())
+        Ok(Some(next.await?).filter(|next| next.last.is_some()))
+    }
+
+    /// Reads a file, and has it looked at when it is not what it should be. What is wrong with one
+    /// file alone is told, and keeps nobody from those behind it.
+    async fn check(&mut self, path: &WirePath, row: &ServerFile) -> Result<(), Trouble> {
+        let is_frozen = matches!(row.state, ServerState::Diverged | ServerState::Retired);
+        if is_frozen || row.vouched.length == Offset::ZERO {
+            return Ok(());
+        }
+        let checked = match self.file(path, row).await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                info!("{path} does not read as it should: it is read again");
+                self.examine(path).await
+            }
+            Err(trouble) => Err(trouble),
+        };
+        match checked {
+            Err(trouble) if is_of_one_file(&trouble) => {
+                if self.core.told.is_news(path, &trouble.to_string()) {
+                    error!("{path} cannot be read to its end: {trouble}");
+                }
+                Ok(())
+            }
+            // The verdict has been told.
+            Err(Trouble::Diverged) => Ok(()),
+            checked => checked,
+        }
     }
 
     /// Reads a file at its rate; whether it holds what is on record. One that cannot be read as it
@@ -237,12 +275,7 @@ impl Reader {
                 let look = move |core: &Core| recover::look_through(core, &mut claim);
                 match blocking(&self.core, look).await {
                     Err(Trouble::Busy(_)) => {}
-                    Err(trouble @ Trouble::Index(_)) => return Err(trouble),
-                    Err(trouble) => {
-                        debug!("{path}: {trouble}");
-                        return Ok(());
-                    }
-                    Ok(()) => return Ok(()),
+                    looked => return looked,
                 }
             }
             sleep(Duration::from_secs(1)).await;

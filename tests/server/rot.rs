@@ -79,6 +79,56 @@ fn ask(server: &Server, method: &str, path: &str, head: &str, body: &[u8]) -> u1
     answered.expect("an answer").1.status
 }
 
+fn put(server: &Server, path: &str, body: &[u8]) {
+    let head = format!(
+        "Content-Range: bytes 0-{}/{}\r\nContent-Length: {}\r\nIf-None-Match: *\r\n",
+        body.len() - 1,
+        body.len(),
+        body.len()
+    );
+    assert_eq!(ask(server, "PUT", path, &head, body), 201);
+}
+
+/// A file that cannot be read, and a row that cannot, keep nobody from what lies behind them.
+#[test]
+fn rule_10_the_scrub_goes_on_behind_what_it_cannot_read() {
+    let home = TempDir::new().expect("a temporary directory");
+    let extra = "scrub: {rate: 100MiB, period: 1s}";
+    let mut server = Server::start(&home.path().join("data"), extra);
+    for (path, body) in [("/a", "something"), ("/b", "another"), ("/c", "changed")] {
+        put(&server, path, body.as_bytes());
+    }
+    server.terminate();
+    let place = |name: &str| server.datadir.join(name);
+    fs::remove_file(place("a")).expect("a file");
+    fs::create_dir(place("a")).expect("a directory in its place");
+    let index = place(".shaftlog/server.redb");
+    let mut bytes = fs::read(&index).expect("the index");
+    let hash = blake3::hash(b"another");
+    let mut hits = 0;
+    for at in 0..bytes.len() - 32 {
+        if bytes[at..].starts_with(hash.as_bytes()) {
+            bytes[at] ^= 1;
+            hits += 1;
+        }
+    }
+    assert!(hits > 0, "the row of /b is in the index");
+    fs::write(&index, bytes).expect("the index");
+    fs::write(place("c"), "CHANGED").expect("other bytes");
+
+    server.restart();
+    wait_for("what is behind them is found", || {
+        let events = server.output();
+        (events.contains("ERROR") && events.contains("/c: it differs")).then_some(())
+    });
+    assert_eq!(ask(&server, "HEAD", "/c", "", b""), 409);
+    let output = server.output();
+    for told in ["/a cannot be read", "row /b of table `files` is damaged"] {
+        assert!(output.contains(told), "{told}: {output}");
+    }
+    server.terminate();
+}
+
 #[test]
 #[ignore = "needs rsync"]
 fn rule_10_rsync_in_place_is_betrayed_by_the_ctime_alone() {

@@ -83,6 +83,17 @@ impl ServerChange {
     }
 }
 
+/// Some rows of files, each read for itself.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Those that are as they were written.
+    pub rows: Vec<(WirePath, ServerFile)>,
+    /// What is wrong with the others, in words.
+    pub damaged: Vec<String>,
+    /// The key behind which to go on; `None` at the end.
+    pub last: Option<Vec<u8>>,
+}
+
 /// The open index. Any thread may call; calls block.
 pub struct ServerIndex {
     engine: Engine,
@@ -202,7 +213,23 @@ impl ServerIndex {
             .read(|transaction| FILES.read(transaction)?.get(path))
     }
 
-    /// At most `limit` rows behind `after` in the order of their paths, from one short snapshot.
+    /// Looks at no more than `limit` rows behind the key `after` in the order of their paths, from
+    /// one short snapshot. A damaged one hides none behind it.
+    pub fn survey_files(&self, after: Option<&[u8]>, limit: usize) -> Result<Survey, IndexError> {
+        self.engine.read(|transaction| {
+            let mut survey = Survey::default();
+            let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let table = FILES.read(transaction)?;
+            survey.last = table.survey(start, limit, |row| match row {
+                Ok(row) => survey.rows.push(row),
+                Err(problem) => survey.damaged.push(problem.to_string()),
+            })?;
+            Ok(survey)
+        })
+    }
+
+    /// At most `limit` rows behind `after` in the order of their paths; a damaged one is the error.
+    #[cfg(test)]
     pub fn files(
         &self,
         after: Option<&WirePath>,
