@@ -253,6 +253,10 @@ pub const SCRUB_REST: Duration = Duration::from_secs(60);
 pub const QUARANTINE_SIZE: u64 = 10 * 1024 * 1024 * 1024;
 /// See [`QUARANTINE_SIZE`].
 pub const QUARANTINE_KEEP: Duration = Duration::from_secs(90 * 24 * 3600);
+/// Copies in it: a client whose tails always differ must not fill a directory with small files.
+pub const QUARANTINE_COPIES: usize = 10_000;
+/// Rows of copies, those that are gone included, that an index keeps: the newest.
+pub const QUARANTINE_ROWS: u64 = 100_000;
 /// Directories that a server remembers to have made durable.
 pub const DURABLE_DIRS: usize = 4096;
 /// First and largest pause before a failed index is opened again.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use regex::bytes::Regex;
@@ -81,6 +81,9 @@ pub(crate) struct Core {
     pub(crate) hashing: Semaphore,
     /// Held by the operator's command that is under way.
     pub(crate) operator: tokio::sync::Mutex<()>,
+    /// Read by whoever makes a copy in quarantine, until its row is committed; written by whoever
+    /// removes some.
+    pub(crate) quarantine: Gate,
     pub(crate) tasks: Tasks,
     pub(crate) traffic: Traffic,
     /// Set when the server ends: long hashing gives up.
@@ -99,6 +102,7 @@ impl Core {
             requests: Semaphore::new(rules.requests.min(Semaphore::MAX_PERMITS)),
             rules,
             operator: tokio::sync::Mutex::default(),
+            quarantine: Gate::default(),
             dir,
             index,
             commits,
@@ -132,6 +136,22 @@ impl Core {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+/// A lock on nothing that memory holds: a panic under it leaves nothing half done.
+#[derive(Debug, Default)]
+pub(crate) struct Gate(RwLock<()>);
+
+impl Gate {
+    /// Beside others.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, ()> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Alone.
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, ()> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::config::glob::Glob;
 use crate::control::{Answer, Request};
 use crate::index::server::{ServerChange, ServerFile, ServerState};
 use crate::index::{EventKind, NewEvent};
-use crate::limits::{PASS_ROWS, SHOWN_PATHS};
+use crate::limits::{CONTROL_LINE, PASS_ROWS, SHOWN_PATHS};
 use crate::prefix::PrefixHasher;
 use crate::sys::clock;
 use crate::types::{ByteRange, Offset, WirePath};
@@ -156,8 +156,9 @@ async fn retire_all(
         })
         .await?;
         kept += page.damaged.len();
-        lines.extend(page.damaged);
-        lines.truncate(SHOWN_PATHS);
+        for damage in page.damaged {
+            show(&mut lines, damage);
+        }
         let Some(last) = page.last else { break };
         after = Some(last);
         let wanted = |(path, row): &(WirePath, ServerFile)| {
@@ -181,13 +182,20 @@ async fn retire_all(
                     format!("{path}: kept: {refused}")
                 }
             };
-            if lines.len() < SHOWN_PATHS {
-                lines.push(line);
-            }
+            show(&mut lines, line);
         }
     }
     lines.push(format!("{gone} files retired, {kept} kept"));
     Ok(lines)
+}
+
+/// Keeps a line for the answer, as long as that is short enough to be sent.
+fn show(lines: &mut Vec<String>, line: String) {
+    let room = CONTROL_LINE / 4;
+    let bytes: usize = lines.iter().map(String::len).sum();
+    if lines.len() < SHOWN_PATHS && (bytes + line.len()) as u64 <= room {
+        lines.push(line);
+    }
 }
 
 /// Retires one file, if it is all that was vouched for and nothing else.

@@ -3,7 +3,8 @@
 //!
 //! The end of a tail that differs from what is delivered now is copied, made durable and recorded,
 //! and only then cut off the file: a crash leaves the copy, the tail, or both. A whole file is
-//! renamed, see [`close`]. [`thin`] keeps the quarantine within its bounds.
+//! renamed, see [`close`], or copied where another filesystem is mounted on the way to it. [`thin`]
+//! keeps the quarantine within its bounds.
 
 use std::io;
 
@@ -15,10 +16,10 @@ use super::data::DataFile;
 use super::recover::{self, Trouble};
 use crate::index::server::{Quarantined, ServerChange, ServerFile};
 use crate::index::{EventKind, NewEvent};
-use crate::limits::{IO_CHUNK, PRIVATE_DIR};
+use crate::limits::{IO_CHUNK, PRIVATE_DIR, QUARANTINE_COPIES};
 use crate::prefix::PrefixHasher;
 use crate::sys::dir::Access;
-use crate::sys::file::{self, File, FileStat};
+use crate::sys::file::{self, File, FileKind, FileStat};
 use crate::sys::{clock, host};
 use crate::types::{ByteRange, Offset, Prefix, WirePath};
 
@@ -34,6 +35,7 @@ pub(crate) fn set_aside(
     file: &DataFile,
     range: ByteRange,
 ) -> Result<(), Trouble> {
+    let _unthinned = core.quarantine.read();
     let name = save(core, file, range)?;
     let detail = format!(
         "bytes {} to {} differ from what was delivered there; kept as {name}",
@@ -54,12 +56,15 @@ pub(crate) fn set_aside(
         gone: false,
     };
     let kept = ServerChange::Quarantine {
-        name,
+        name: name.clone(),
         row: Box::new(kept),
     };
-    core.commits
-        .submit_and_wait(epoch, vec![kept, ServerChange::Event(event)])
-        .map_err(|_| Trouble::Busy("the index could not be written"))?;
+    let changes = vec![kept, ServerChange::Event(event)];
+    if core.commits.submit_and_wait(epoch, changes).is_err() {
+        // The tail is where it was: each retry would leave one more copy of it.
+        core.dir.unlink(&relative(&name))?;
+        return Err(Trouble::Busy("the index could not be written"));
+    }
     Ok(file.cut(range.start())?)
 }
 
@@ -69,20 +74,25 @@ fn save(core: &Core, file: &File, range: ByteRange) -> io::Result<String> {
     let name = new_name("tail")?;
     let relative = relative(&name);
     core.dir.create_parents(&relative, DIR_MODE)?;
-    let target = core.dir.create_file(&relative, FILE_MODE)?;
-    if let Err(failure) = copy(file, range, &target) {
-        core.dir.unlink(&relative)?;
-        return Err(failure);
-    }
-    core.dir.sync_chain(&relative)?;
+    copy_to(core, file, range.start(), range.end(), &relative)?;
     Ok(name)
 }
 
-fn copy(file: &File, range: ByteRange, target: &File) -> io::Result<()> {
+/// A new file with the bytes `start..end` of another, durable, or none.
+fn copy_to(core: &Core, file: &File, start: Offset, end: Offset, name: &[u8]) -> io::Result<()> {
+    let target = core.dir.create_file(name, FILE_MODE)?;
+    if let Err(failure) = copy(file, start, end, &target) {
+        core.dir.unlink(name)?;
+        return Err(failure);
+    }
+    core.dir.sync_chain(name)
+}
+
+fn copy(file: &File, start: Offset, end: Offset, target: &File) -> io::Result<()> {
     let mut buffer = vec![0; IO_CHUNK];
     let mut copied: u64 = 0;
-    while let Some(at) = range.start().plus(copied).filter(|at| *at < range.end()) {
-        let left = range.end().since(at).min(IO_CHUNK as u64);
+    while let Some(at) = start.plus(copied).filter(|at| *at < end) {
+        let left = end.since(at).min(IO_CHUNK as u64);
         let wanted = usize::try_from(left).unwrap_or(IO_CHUNK);
         let read = file::read_at(file, at, &mut buffer[..wanted])?;
         if read == 0 {
@@ -184,10 +194,11 @@ pub(super) fn finish(core: &Core) -> Result<(), Trouble> {
     };
     if let Ok(path) = WirePath::from_disk(&kept.path[..]) {
         let stat = recover::regular(core, &path)?;
-        let is_there = stat.is_some_and(|stat| Some(stat.inode) == kept.inode);
-        if is_there && core.index.file(&path)?.is_none() {
-            core.dir
-                .rename_noreplace(path.as_bytes(), &relative(&name))?;
+        let stat = stat.filter(|stat| Some(stat.inode) == kept.inode);
+        if let Some(stat) = stat
+            && core.index.file(&path)?.is_none()
+        {
+            take_away(core, &path, &stat, &relative(&name))?;
         }
         // Moved, maybe, by a process that died over it.
         core.dir.sync_chain(path.as_bytes())?;
@@ -198,21 +209,48 @@ pub(super) fn finish(core: &Core) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Removes the oldest copies while there are more bytes or older ones than the operator allows; the
-/// newest stays. Each is told before it goes, and its row stays.
+/// Gives the file that `path` names the name `to`. Into another filesystem it is copied, and goes when
+/// the copy is durable; what a crash has left of a copy is made anew.
+fn take_away(core: &Core, path: &WirePath, stat: &FileStat, to: &[u8]) -> Result<(), Trouble> {
+    match core.dir.rename_noreplace(path.as_bytes(), to) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
+        renamed => return Ok(renamed?),
+    }
+    let _unthinned = core.quarantine.read();
+    let file = core.dir.open_file(path.as_bytes(), Access::Read)?;
+    match core.dir.unlink(to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    copy_to(core, &file, Offset::ZERO, stat.size, to)?;
+    let is_as_copied = |now: FileStat| now.inode == stat.inode && now.size == stat.size;
+    if !recover::regular(core, path)?.is_some_and(is_as_copied) {
+        return Err(Trouble::Busy("the file was changed while it was copied"));
+    }
+    Ok(core.dir.unlink(path.as_bytes())?)
+}
+
+/// Removes the oldest copies while there are more of them, more bytes or older ones than the operator
+/// allows; the newest stays. Each is told before it goes, and its row stays.
 pub(super) fn thin(core: &Core) -> Result<(), Trouble> {
+    // A copy that is being made has no row yet, and its bytes are about to be cut off.
+    let _alone = core.quarantine.write();
     let directory = relative("");
     let directory = directory.strip_suffix(b"/").unwrap_or_default();
     let entries = match core.dir.list(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
+    // What somebody else has put there is his.
     let mut names: Vec<String> = entries
         .into_iter()
+        .filter(|entry| entry.kind == FileKind::Regular)
         .filter_map(|entry| String::from_utf8(entry.name).ok())
+        .filter(|name| made_at(name).is_some())
         .collect();
     names.sort_unstable_by(|one, other| other.cmp(one));
     let now = clock::now().as_second();
+    let bounds = core.rules.quarantine;
     let (mut total, mut superfluous) = (0_u64, Vec::new());
     for (place, name) in names.iter().enumerate() {
         let size = core
@@ -221,8 +259,9 @@ pub(super) fn thin(core: &Core) -> Result<(), Trouble> {
             .map_or(0, |stat| stat.size.bytes());
         total = total.saturating_add(size);
         let age = made_at(name).map_or(0, |at| now.saturating_sub(at));
-        let is_old = u64::try_from(age).is_ok_and(|age| age > core.rules.quarantine.keep.as_secs());
-        if place > 0 && (is_old || total > core.rules.quarantine.size) {
+        let is_old = u64::try_from(age).is_ok_and(|age| age > bounds.keep.as_secs());
+        let is_too_much = total > bounds.size || place >= QUARANTINE_COPIES;
+        if place > 0 && (is_old || is_too_much) {
             superfluous.push((name, size));
         }
     }
@@ -237,7 +276,7 @@ fn discard(core: &Core, name: &str, size: u64) -> Result<(), Trouble> {
     let row = core.index.quarantined(name)?;
     if !row.as_ref().is_some_and(|row| row.gone) {
         let detail = format!(
-            "{size} bytes, kept as {name}, go: quarantine is limited to {} bytes and {}",
+            "{size} bytes, kept as {name}, go: quarantine is limited to {} bytes, {QUARANTINE_COPIES} files and {}",
             core.rules.quarantine.size,
             humantime::format_duration(core.rules.quarantine.keep)
         );

@@ -22,6 +22,7 @@ mod data;
 mod faults;
 mod flight;
 mod http;
+mod kept;
 mod model;
 mod random;
 mod recovery;

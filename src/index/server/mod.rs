@@ -29,6 +29,7 @@ use super::engine::Engine;
 use super::error::{IndexError, Problem};
 use super::event::{self, Event, Log, NewEvent};
 use super::schema::Kind;
+use crate::limits::QUARANTINE_ROWS;
 use crate::sys::host::random_bytes;
 use crate::types::{BootId, CommitNumber, FileId, Offset, StoreId, WirePath};
 use crate::wire::Seen;
@@ -437,7 +438,11 @@ fn apply_beside(transaction: &WriteTransaction, change: &ServerChange) -> Result
         ServerChange::Moved => moving(&None),
         ServerChange::Quarantine { name, row } => {
             let mut rows = QUARANTINE.write(transaction)?;
-            rows.put(name, row).map(|_| ())
+            rows.put(name, row)?;
+            while rows.len()? > QUARANTINE_ROWS {
+                rows.remove_first()?;
+            }
+            Ok(())
         }
         ServerChange::Scrubbed(position) => {
             let mut rows = SCRUB.write(transaction)?;
