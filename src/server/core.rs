@@ -71,6 +71,8 @@ pub(crate) struct Core {
     pub(crate) commits: Committer,
     pub(crate) files: Files,
     pub(crate) told: Told,
+    /// Whether it is on record that this index is older than what a client has seen.
+    pub(crate) is_known_restored: AtomicBool,
     /// Bytes received and not yet written.
     pub(crate) budget: Arc<Semaphore>,
     /// Requests about files that may be worked on.
@@ -108,6 +110,7 @@ impl Core {
             commits,
             files: Files::new(open_files),
             told: Told::default(),
+            is_known_restored: AtomicBool::new(false),
             budget: Arc::new(Semaphore::new(BODY_BUDGET)),
             seats: Semaphore::new(BODY_SEATS),
             hashing: Semaphore::new(LONG_HASHES),

@@ -6,10 +6,17 @@
 //! * Anything else: `diverged`. The file takes nothing until an operator moves it aside.
 //!
 //! A crash before the commit leaves the old row, from which the same is found again.
+//!
+//! An index that is older than what a client has seen of it is told of as well: `server_restored`.
 
-use tracing::{error, info};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::commit::Epoch;
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use super::access::Peer;
+use super::commit::{Epoch, Uncommitted};
 use super::core::Core;
 use super::files::{Claim, FileState};
 use super::recover::{self, Trouble};
@@ -20,6 +27,7 @@ use crate::sys::clock;
 use crate::sys::file::FileStat;
 use crate::types::{Prefix, PrefixHash, WirePath};
 use crate::verify::hashes::Difference;
+use crate::wire::Seen;
 
 /// Makes the row say what is there: the bytes that `hasher` has seen, which are on stable storage,
 /// of a file that is `stat` now, if it is there at all.
@@ -94,6 +102,35 @@ fn record(
         .submit_and_wait(epoch, changes)
         .map_err(|_| Trouble::Busy("the index could not be written"))?;
     Ok(())
+}
+
+/// Records, once in a run of the server, that a client has seen more than this index has ever said.
+/// Whatever else clients claim is no further evidence, and must not crowd out what is. Returns when
+/// that is durable: told to look again, the client will not claim it a second time.
+pub(super) async fn compare(core: &Arc<Core>, peer: &Peer, seen: &Seen) {
+    if core.index.has_reached(seen) || core.is_known_restored.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let detail = format!(
+        "{peer} has seen commit {} of the run {}, of which this index does not know: it is older than it was, or another",
+        seen.highest.0, seen.boot
+    );
+    warn!("{detail}; clients look at all of their files again");
+    let event = NewEvent::now(EventKind::ServerRestored, b"", detail);
+    let changes = vec![ServerChange::Event(event)];
+    let core_after = Arc::clone(core);
+    let (tell, told) = oneshot::channel();
+    let done = Box::new(move |committed: Result<_, Uncommitted>| {
+        if committed.is_err() {
+            // Another client may tell it again.
+            core_after.is_known_restored.store(false, Ordering::Relaxed);
+        }
+        // Nobody waits any more when the connection is gone.
+        let _ = tell.send(());
+    });
+    core.commits.submit(core.commits.epoch(), changes, done);
+    // An error: the committing thread is gone, and the server ends.
+    let _ = told.await;
 }
 
 /// What differs, in words.

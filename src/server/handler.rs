@@ -24,6 +24,7 @@ use super::answer::Answer;
 use super::append::{self, End, Fed, Feed};
 use super::core::Core;
 use super::decide::{self, HeadVerdict, Put};
+use super::evidence;
 use super::files::{Claim, Occupied, Shown, Work};
 use super::pace::Pace;
 use super::recover::{self, Trouble};
@@ -95,7 +96,7 @@ impl Caller {
 
     async fn work(&self, asked: Asked, body: &mut Incoming, awaits_continue: bool) -> Answer {
         match asked {
-            Asked::Heartbeat(seen) => self.heartbeat(seen),
+            Asked::Heartbeat(seen) => self.heartbeat(seen).await,
             Asked::Head(path, length) => self.head(&path, length).await,
             Asked::Put(path, put) => self.put(path, put, body, awaits_continue).await,
         }
@@ -109,12 +110,17 @@ impl Caller {
         Ok(asked)
     }
 
-    fn heartbeat(&self, seen: Option<Result<Seen, BadHeader>>) -> Answer {
-        Answer::heartbeat(seen.map(|seen| match seen {
-            Ok(seen) => self.core.index.kept(&seen),
+    async fn heartbeat(&self, seen: Option<Result<Seen, BadHeader>>) -> Answer {
+        Answer::heartbeat(match seen {
+            Some(Ok(seen)) => {
+                let kept = self.core.index.kept(&seen);
+                evidence::compare(&self.core, &self.peer, &seen).await;
+                Some(kept)
+            }
             // Who knows what it saw?
-            Err(_) => false,
-        }))
+            Some(Err(_)) => Some(false),
+            None => None,
+        })
     }
 
     async fn head(&self, path: &WirePath, length: Option<Offset>) -> Answer {

@@ -265,13 +265,19 @@ impl ServerIndex {
     /// at: its boot is known here and reached that number, and no file was found regressed or
     /// changed in a later commit than `swept`.
     pub fn kept(&self, seen: &Seen) -> bool {
+        let suspected = CommitNumber(self.suspected.load(Ordering::Acquire));
+        self.has_reached(seen) && suspected <= seen.swept
+    }
+
+    /// Whether the boot that `seen` speaks of is known here and reached that number. If not, this
+    /// index is older than it was, or was never the one that was seen.
+    pub fn has_reached(&self, seen: &Seen) -> bool {
         let end = if seen.boot == self.boot {
             Some(self.number())
         } else {
             self.boots.end(seen.boot)
         };
-        let suspected = CommitNumber(self.suspected.load(Ordering::Acquire));
-        end.is_some_and(|end| seen.highest <= end) && suspected <= seen.swept
+        end.is_some_and(|end| seen.highest <= end)
     }
 
     /// Every length of `path` that is on record, oldest first, the present one included.
