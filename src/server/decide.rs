@@ -244,13 +244,21 @@ pub(crate) enum HeadVerdict {
     Prefix(Prefix),
 }
 
-/// HEAD of a path, or with `length` of a prefix of it.
+/// HEAD of a path, or with `length` of a prefix of it. Of a diverged file a prefix is what lies there
+/// now, for whoever searches the place that differs: it is never what was vouched for.
 pub(crate) fn head(length: Option<Offset>, at: &Standing, known: &[Prefix]) -> HeadVerdict {
+    let asked = length;
     let length = length.unwrap_or(at.vouched.length);
     match at.state {
         _ if !at.has_row && !at.has_file => HeadVerdict::NotFound,
         ServerState::Retired => HeadVerdict::Refuse(Problem::Retired),
-        ServerState::Diverged => HeadVerdict::Refuse(Problem::Diverged),
+        ServerState::Diverged if asked.is_none() || length > at.vouched.length.min(at.size) => {
+            HeadVerdict::Refuse(Problem::Diverged)
+        }
+        ServerState::Diverged => match known.iter().find(|prefix| prefix.length == length) {
+            Some(found) => HeadVerdict::Prefix(*found),
+            None => HeadVerdict::NeedHash(length),
+        },
         _ if length > at.vouched.length => HeadVerdict::Refuse(Problem::Gap),
         _ => match at.hash(length, known) {
             Some(hash) => HeadVerdict::Prefix(Prefix { length, hash }),

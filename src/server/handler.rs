@@ -332,10 +332,14 @@ fn look(core: &Core, mut claim: Claim, length: Option<Offset>, mut reply: Reply)
 
 fn find(core: &Core, claim: &mut Claim, length: Option<Offset>) -> Result<Answer, Trouble> {
     recover::look(core, claim)?;
+    let path = claim.path().clone();
     let state = claim.known()?;
     recover::hash_short_tail(core, state)?;
     loop {
         match decide::head(length, &state.standing(), &state.known()) {
+            HeadVerdict::NeedHash(length) if state.is_frozen() => {
+                recover::find_as_it_lies(core, &path, state, length)?;
+            }
             HeadVerdict::NeedHash(length) => recover::find_hash(core, state, length)?,
             verdict => return Ok(answer_head(verdict, &state.shown())),
         }

@@ -433,6 +433,24 @@ pub(crate) fn find_hash(core: &Core, state: &mut FileState, length: Offset) -> R
     Ok(())
 }
 
+/// Finds H(`length`) of what lies under a path that is frozen, at most S, and keeps it.
+pub(crate) fn find_as_it_lies(
+    core: &Core,
+    path: &WirePath,
+    state: &mut FileState,
+    length: Offset,
+) -> Result<(), Trouble> {
+    let open = || core.dir.open_file(path.as_bytes(), Access::Read);
+    let file = with_descriptors(core, open)?;
+    let stat = file::stat(&file)?;
+    if !state.is_as_seen(Some(&stat)) {
+        return Err(Trouble::Busy("the file was changed while it was opened"));
+    }
+    let hasher = hash_on(core, &file, PrefixHasher::new(), length)?;
+    state.keep_asked(hasher.prefix());
+    Ok(())
+}
+
 /// Hashes a short tail, so that a HEAD can tell its hash.
 pub(crate) fn hash_short_tail(core: &Core, state: &mut FileState) -> Result<(), Trouble> {
     let size = state.size();

@@ -84,10 +84,50 @@ impl<'a> Remote<'a> {
             let confirmed = job.progress[&to].as_ref().map(|row| row.confirmed);
             compared.push(match self.holding(to, &job.file.name) {
                 Ok(holding) => self.judge(to, job, local, finding, confirmed, holding),
+                Err(Silent::Diverged) => self.diverged(to, job, local, finding, confirmed),
                 Err(silent) => silent.put_into(finding),
             });
         }
         compared
+    }
+
+    /// A destination says that its bytes are no longer those that it vouched for: where, if this file
+    /// still is what it confirmed.
+    fn diverged(
+        &mut self,
+        to: DestinationId,
+        job: &Job,
+        local: &Local<'_>,
+        finding: Finding,
+        confirmed: Option<Prefix>,
+    ) -> Finding {
+        let is_right = |confirmed: &Prefix| {
+            confirmed.length <= local.size
+                && local.hashes.at(confirmed.length) == Some(confirmed.hash)
+        };
+        let mut finding = Silent::Diverged.put_into(finding);
+        let Some(confirmed) = confirmed.filter(is_right) else {
+            return finding;
+        };
+        finding.side = Side::Server;
+        let name = &job.file.name;
+        let place = match self.prefix(to, name, confirmed.length) {
+            // What differs lies behind what it confirmed.
+            Ok(hash) if hash == confirmed.hash => Ok(None),
+            // Perhaps it is shorter now: the search tells.
+            Ok(_) | Err(Silent::Diverged) => {
+                self.first_difference(to, name, local, confirmed.length)
+            }
+            Err(silent) => Err(silent.why()),
+        };
+        match place {
+            Ok(place) => finding.first_difference = place,
+            Err(why) => {
+                let said = std::mem::take(&mut finding.detail);
+                finding.detail = format!("{said} (the place was not found: {why})");
+            }
+        }
+        finding
     }
 
     /// What follows from what a destination holds.
