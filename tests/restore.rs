@@ -3,8 +3,9 @@
 //!
 //! One run has files in each state that a moment can find: not yet there, half delivered, all but
 //! delivered, in the middle of an append. What is restored and how the client stands are the two
-//! other dimensions. The copies are made of a killed server's directory, as `cp -a` does or by a
-//! snapshot of the filesystem. A whole client that comes back is in `machine`.
+//! other dimensions. The copies are made of a killed server's directory, as `cp -a` does, or of a
+//! running server under load, by a snapshot of the filesystem. A whole client that comes back is in
+//! `machine`.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,11 +17,11 @@
 )]
 
 mod common;
-#[allow(dead_code, reason = "each test program uses its own part of this")]
 #[path = "delivery/faults.rs"]
 mod faults;
 
 mod restore {
+    pub mod load;
     pub mod machine;
     pub mod matrix;
     pub mod snapshots;

@@ -1,4 +1,5 @@
 //! Things that stand between a client and a server, or in a server's place, and misbehave.
+#![allow(dead_code, reason = "each test program uses its own part of this")]
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -38,6 +39,7 @@ struct Shared {
     open: AtomicU64,
     most_open: AtomicU64,
     sent: AtomicU64,
+    bodies: AtomicU64,
     over: AtomicBool,
 }
 
@@ -53,6 +55,7 @@ impl Proxy {
             open: AtomicU64::new(0),
             most_open: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            bodies: AtomicU64::new(0),
             over: AtomicBool::new(false),
         });
         let serving = Arc::clone(&shared);
@@ -92,6 +95,11 @@ impl Proxy {
     pub fn sent(&self) -> u64 {
         self.shared.sent.load(Ordering::Relaxed)
     }
+
+    /// Those of them that are bytes of files.
+    pub fn bodies(&self) -> u64 {
+        self.shared.bodies.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Proxy {
@@ -126,6 +134,7 @@ impl Shared {
             let _ = back_to.shutdown(Shutdown::Both);
         });
         let mut requests = Vec::new();
+        let mut bodies = Bodies::default();
         let mut buffer = vec![0; 64 * 1024];
         let mut through = 0;
         loop {
@@ -144,6 +153,8 @@ impl Shared {
             server.write_all(&buffer[..read])?;
             through += read as u64;
             self.sent.fetch_add(read as u64, Ordering::Relaxed);
+            let bytes = bodies.pass(&buffer[..read]);
+            self.bodies.fetch_add(bytes, Ordering::Relaxed);
             match fault {
                 Fault::CutEvery(period) if through % period == 0 => break,
                 Fault::StallAfter(bytes) if through >= bytes => self.stall(),
@@ -176,6 +187,36 @@ impl Shared {
         server.shutdown(Shutdown::Write)?;
         let _ = reader.join();
         Ok(())
+    }
+}
+
+/// Tells the bodies in a stream of requests from their heads.
+#[derive(Default)]
+struct Bodies {
+    head: Vec<u8>,
+    left: u64,
+}
+
+impl Bodies {
+    /// How many of the stream's next bytes are of bodies.
+    fn pass(&mut self, mut bytes: &[u8]) -> u64 {
+        let mut passed = 0;
+        while !bytes.is_empty() {
+            let body = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+            passed += body as u64;
+            self.left -= body as u64;
+            bytes = &bytes[body..];
+            let Some((first, rest)) = bytes.split_first() else {
+                break;
+            };
+            self.head.push(*first);
+            bytes = rest;
+            if self.head.ends_with(b"\r\n\r\n") {
+                let head = std::mem::take(&mut self.head);
+                self.left = read_head(&mut &head[..]).map_or(0, |(_, length)| length);
+            }
+        }
+        passed
     }
 }
 

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::load::{self, Load};
 use crate::common::{Client, Server, deliver, rows, said, wait_until};
 use crate::faults::{Fault, Proxy};
 
@@ -63,7 +64,9 @@ impl Moment {
 /// How a directory is copied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Copying {
+    /// `cp -a`, of a server that does not run.
     Archive,
+    /// A snapshot of the filesystem, of a server at work.
     Snapshot,
 }
 
@@ -88,7 +91,9 @@ pub struct Stage {
     pub server: Server,
     pub client: Client,
     pub proxy: Proxy,
-    copying: Copying,
+    /// What goes on all the time, if the server is copied live.
+    pub load: Option<Load>,
+    pub copying: Copying,
     _scratch: TempDir,
 }
 
@@ -129,14 +134,12 @@ impl Stage {
             let copy = server.file(path(Moment::MidAppend));
             copy.is_some_and(|copy| copy.len() > vouched)
         });
-        server.kill();
-        copying.copy(&server.datadir, &home.join("backup"));
+        let load = back_up(&home, &mut server, copying);
         let half = fs::metadata(home.join("backup").join(path(Moment::MidAppend)))
             .unwrap()
             .len();
         assert!(half > vouched as u64 && half < LENGTH as u64);
         proxy.set(Fault::None);
-        server.restart();
         for moment in [Moment::Before, Moment::Middle, Moment::End] {
             grow(&home, moment);
         }
@@ -145,6 +148,7 @@ impl Stage {
             server,
             client,
             proxy,
+            load,
             copying,
             _scratch: scratch,
         };
@@ -176,14 +180,24 @@ impl Stage {
         fs::rename(&fresh, live).unwrap();
     }
 
-    /// Until the client says that every byte is confirmed, and the server has it.
+    /// Until the client says that every byte is confirmed, and the server has it and vouches for it.
     pub fn wait_delivered(&self) {
         for moment in MOMENTS {
             let content = moment.content();
             wait_until(moment.name(), || {
-                self.server.holds(path(moment), &content) && self.is_confirmed(moment)
+                self.server.holds(path(moment), &content)
+                    && self.is_vouched_for(moment)
+                    && self.is_confirmed(moment)
             });
         }
+    }
+
+    /// Whether the server's index says that it has all of a log.
+    pub fn is_vouched_for(&self, moment: Moment) -> bool {
+        let files = rows(&self.server.datadir, "files");
+        let path = format!("/{}", path(moment));
+        let row = files.iter().find(|row| row["path"] == path);
+        row.is_some_and(|row| row["length"] == LENGTH && row["state"] == "vouched")
     }
 
     fn is_confirmed(&self, moment: Moment) -> bool {
@@ -195,7 +209,8 @@ impl Stage {
     /// Every file at the server that is none of the logs.
     pub fn foreign(&self) -> Vec<PathBuf> {
         let files = crate::common::tree(&self.server.datadir).into_keys();
-        let ours: Vec<PathBuf> = MOMENTS.into_iter().map(|it| path(it).into()).collect();
+        let logs = MOMENTS.into_iter().map(path).chain([load::PATH]);
+        let ours: Vec<PathBuf> = logs.map(PathBuf::from).collect();
         files.filter(|file| !ours.contains(file)).collect()
     }
 
@@ -224,6 +239,25 @@ impl Stage {
             fs::metadata(copy).map_or(0, |stat| stat.len())
         };
         MOMENTS.into_iter().map(length).sum()
+    }
+}
+
+/// Makes the backup. A server that is copied live has its load, before, meanwhile and from then on.
+fn back_up(home: &Path, server: &mut Server, copying: Copying) -> Option<Load> {
+    let (from, to) = (&server.datadir.clone(), &home.join("backup"));
+    match copying {
+        Copying::Archive => {
+            server.kill();
+            copying.copy(from, to);
+            server.restart();
+            None
+        }
+        Copying::Snapshot => {
+            let load = Load::start(home, server);
+            copying.copy(from, to);
+            load::wait_for_more(server);
+            Some(load)
+        }
     }
 }
 
