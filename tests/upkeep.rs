@@ -13,6 +13,7 @@ mod common;
 
 mod upkeep {
     pub mod changed;
+    pub mod damaged;
     pub mod mariadb;
     pub mod release;
     pub mod rollback;

@@ -86,3 +86,39 @@ fn other_bytes_at_the_server_are_a_conflict_with_its_chunk() {
     assert!(server.holds("logs/a", &theirs), "nothing is overwritten");
     assert_eq!(events(&client.datadir, "superseded", "logs/a"), [""; 0]);
 }
+
+#[test]
+fn the_next_append_finds_a_change_at_the_head_and_at_the_seam_and_a_shrink() {
+    let home = Home::new();
+    let server = Server::start(&home.path("server"), "");
+    let was = content(100_000);
+    let changes = [("head", 10), ("seam", 99_990)];
+    for name in ["head", "seam", "shrunk"] {
+        fs::write(home.log(name), &was).unwrap();
+    }
+    let config = home.config(&[&server.url()], "scrub_period: never");
+    let client = Client::start(&home.path("client"), &config);
+    for name in ["logs/head", "logs/seam", "logs/shrunk"] {
+        wait_until(name, || is_confirmed(&client.datadir, name, was.len()));
+    }
+    let mut now = Vec::new();
+    for (name, at) in changes {
+        put_byte(&home.log(name), at, !was[at]);
+        let mut bytes = was.clone();
+        bytes[at] = !was[at];
+        now.push((name, bytes));
+    }
+    let cut = fs::OpenOptions::new().write(true).open(home.log("shrunk"));
+    cut.unwrap().set_len(500).unwrap();
+    now.push(("shrunk", was[..500].to_vec()));
+    for (name, bytes) in &mut now {
+        append(&home.log(name), b"!");
+        bytes.push(b'!');
+    }
+    for (name, bytes) in &now {
+        wait_until(name, || server.holds(&format!("logs/{name}.1"), bytes));
+        assert!(server.holds(&format!("logs/{name}"), &was), "no splice");
+        let told = events(&client.datadir, "superseded", &format!("logs/{name}"));
+        assert_eq!(told.len(), 1, "{told:?}");
+    }
+}
