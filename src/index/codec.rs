@@ -344,7 +344,8 @@ fn check(table: &str, key: &[u8], payload: &[u8]) -> [u8; CHECK] {
     check
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Two digits a byte.
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a String cannot fail.

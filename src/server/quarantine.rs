@@ -125,26 +125,29 @@ pub(super) fn close(
         },
         ServerChange::Suspect,
     ];
+    let mut kept = Quarantined {
+        path: path.as_bytes().to_vec(),
+        id: row.map(|row| row.id),
+        start: Offset::ZERO,
+        end: stat.map_or(Offset::ZERO, |stat| stat.size),
+        recorded: row.map(|row| row.vouched),
+        found: None,
+        inode: stat.map(|stat| stat.inode),
+        at: clock::now(),
+        gone: stat.is_none(),
+    };
     let mut detail = "there was no file".to_owned();
     if let (Some(name), Some(stat)) = (&name, stat) {
         core.dir.create_parents(&relative(name), DIR_MODE)?;
-        let found = row
+        kept.found = row
             .map(|row| hash_found(core, path, row, stat))
             .transpose()?;
-        let kept = Quarantined {
-            path: path.as_bytes().to_vec(),
-            id: row.map(|row| row.id),
-            start: Offset::ZERO,
-            end: stat.size,
-            recorded: row.map(|row| row.vouched),
-            found,
-            inode: Some(stat.inode),
-            at: clock::now(),
-            gone: false,
-        };
         detail = in_words(name, &kept);
+    }
+    if row.is_some() || stat.is_some() {
+        // Without a copy too: it tells which life of the path has ended.
         changes.push(ServerChange::Quarantine {
-            name: name.clone(),
+            name: name.clone().map_or_else(|| new_name("file"), Ok)?,
             row: Box::new(kept),
         });
     }

@@ -5,9 +5,9 @@ use std::io;
 
 use crate::index::client::{ClientFile, ClientState, DestinationId};
 use crate::index::inspect::{Fault, Inspection};
-use crate::index::server::{ServerFile, ServerState};
+use crate::index::server::{Quarantined, ServerFile, ServerState};
 use crate::index::{IndexError, Kind};
-use crate::limits::{EMBEDDED_URL, VERIFY_AGAIN};
+use crate::limits::{EMBEDDED_URL, PRIVATE_DIR, VERIFY_AGAIN};
 use crate::sys::dir::Dir;
 use crate::sys::file::{FileKind, FileStat};
 use crate::types::{FileId, WirePath};
@@ -20,14 +20,24 @@ pub fn check(
     mut each: impl FnMut(Fault),
 ) -> Result<(), IndexError> {
     match index.kind() {
-        Kind::Server => index.server_files(|row| {
-            if let Ok((path, row)) = row
-                && let Some(what) = server_file(datadir, index, &path, row)
-            {
-                each(Fault::new("files", &path, what));
-            }
-            true
-        }),
+        Kind::Server => {
+            index.server_files(|row| {
+                if let Ok((path, row)) = row
+                    && let Some(what) = server_file(datadir, index, &path, row)
+                {
+                    each(Fault::new("files", &path, what));
+                }
+                true
+            })?;
+            index.quarantined(|row| {
+                if let Ok((copy, row)) = row
+                    && let Some(what) = quarantined(datadir, index, &copy, &row)
+                {
+                    each(Fault::new("quarantine", &copy, what));
+                }
+                true
+            })
+        }
         Kind::Client => {
             let destinations = index.destinations()?;
             if destinations.iter().any(|(_, row)| row.url == EMBEDDED_URL) {
@@ -81,6 +91,28 @@ fn against_server(row: &ServerFile, stat: io::Result<Option<FileStat>>) -> Optio
             stat.inode.number, row.footprint.inode.number
         )),
         Ok(Some(_)) => None,
+    }
+}
+
+/// What does not fit of a copy in quarantine; a row that says meanwhile that the copy is gone, or is
+/// not yet there, is right.
+fn quarantined(datadir: &Dir, index: &Inspection, copy: &str, row: &Quarantined) -> Option<String> {
+    if row.gone {
+        return None;
+    }
+    let length = row.end.since(row.start);
+    let stat = datadir.stat(format!("{PRIVATE_DIR}/quarantine/{copy}").as_bytes());
+    let what = match stat {
+        Err(error) => format!("the copy cannot be looked at: {error}"),
+        Ok(None) => format!("there is no such copy, and was {length} long"),
+        Ok(Some(stat)) if stat.size.bytes() < length => {
+            format!("the copy is {} long, and was {length}", stat.size)
+        }
+        Ok(Some(_)) => return None,
+    };
+    match index.quarantine_of(copy) {
+        Ok(Some((now, is_due))) if now.gone || is_due => None,
+        _ => Some(what),
     }
 }
 

@@ -7,6 +7,7 @@ mod client;
 #[path = "../common/mod.rs"]
 mod common;
 mod db;
+mod quarantine;
 mod verify;
 mod walk;
 

@@ -1,6 +1,7 @@
 //! Rows of a database as tables for people.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -10,8 +11,8 @@ use crate::cli::out::Out;
 use crate::cli::table::Column::{self, Number, Text};
 use crate::cli::table::{count, plain, render};
 use crate::index::inspect::{
-    BootRowShown, ClientFileRow, DestinationRow, EventRow, HistoryRowShown, Inspection,
-    ProgressRow, Row, ServerFileRow,
+    BootRowShown, ClientFileRow, DestinationRow, EventRow, HistoryRowShown, HoldRow, Inspection,
+    PrefixShown, ProgressRow, QuarantineRow, Row, ServerFileRow, VolatileRow,
 };
 
 /// Rows of one printed table; a longer one is continued under a new header, so that memory does
@@ -133,6 +134,26 @@ const DESTINATIONS: Sort = Sort {
     ],
 };
 
+const VOLATILE: Sort = Sort {
+    title: "volatile",
+    columns: &[
+        Text("name"),
+        Number("offset"),
+        Number("length"),
+        Text("bytes"),
+    ],
+};
+
+const HOLDS: Sort = Sort {
+    title: "holds",
+    columns: &[
+        Text("name"),
+        Number("size"),
+        Text("quiet for"),
+        Text("written"),
+    ],
+};
+
 const SERVER_FILES: Sort = Sort {
     title: "files",
     columns: &[
@@ -164,6 +185,21 @@ const BOOTS: Sort = Sort {
     columns: &[Text("boot"), Number("first commit"), Text("started")],
 };
 
+const QUARANTINE: Sort = Sort {
+    title: "quarantine",
+    columns: &[
+        Text("copy"),
+        Text("path"),
+        Number("life"),
+        Text("at"),
+        Number("start"),
+        Number("end"),
+        Text("state"),
+        Text("recorded"),
+        Text("found"),
+    ],
+};
+
 const EVENTS: Sort = Sort {
     title: "events",
     columns: &[
@@ -182,9 +218,12 @@ fn cells(row: &Row) -> (Sort, Vec<String>) {
         Row::ClientFile(row) => (CLIENT_FILES, client_file(row)),
         Row::Progress(row) => (PROGRESS, progress(row)),
         Row::Destinations(row) => (DESTINATIONS, destination(row)),
+        Row::Volatile(row) => (VOLATILE, volatile(row)),
+        Row::Holds(row) => (HOLDS, hold(row)),
         Row::ServerFile(row) => (SERVER_FILES, server_file(row)),
         Row::History(row) => (HISTORY, history(row)),
         Row::Boots(row) => (BOOTS, boot(row)),
+        Row::Quarantine(row) => (QUARANTINE, quarantine(row)),
         Row::Events(row) => (EVENTS, event(row)),
     }
 }
@@ -226,8 +265,52 @@ fn destination(row: &DestinationRow) -> Vec<String> {
     ]
 }
 
+/// Characters of hex that a cell shows.
+const HEX: usize = 32;
+
+fn volatile(row: &VolatileRow) -> Vec<String> {
+    let bytes = match row.bytes.get(..HEX) {
+        Some(start) if row.bytes.len() > HEX => format!("{start}..."),
+        _ => row.bytes.clone(),
+    };
+    vec![
+        row.name.clone(),
+        count(row.offset.bytes()),
+        count(row.length),
+        bytes,
+    ]
+}
+
+fn hold(row: &HoldRow) -> Vec<String> {
+    let quiet = Duration::from_secs(row.quiet);
+    vec![
+        row.name.clone(),
+        count(row.size.bytes()),
+        humantime::format_duration(quiet).to_string(),
+        time(row.at),
+    ]
+}
+
+fn quarantine(row: &QuarantineRow) -> Vec<String> {
+    let prefix = |prefix: Option<PrefixShown>| {
+        prefix.map_or_else(String::new, |prefix| {
+            format!("{} {}", count(prefix.length.bytes()), prefix.blake3)
+        })
+    };
+    vec![
+        plain(&row.copy),
+        row.path.clone(),
+        row.life.map_or_else(String::new, |life| life.to_string()),
+        exact(row.at),
+        count(row.start.bytes()),
+        count(row.end.bytes()),
+        row.state.to_owned(),
+        prefix(row.recorded),
+        prefix(row.found),
+    ]
+}
+
 fn server_file(row: &ServerFileRow) -> Vec<String> {
-    let high_water = row.high_water.as_ref();
     vec![
         row.path.clone(),
         count(row.length.bytes()),
@@ -235,7 +318,8 @@ fn server_file(row: &ServerFileRow) -> Vec<String> {
         plain(&row.writer),
         time(row.updated),
         row.blake3.to_string(),
-        high_water.map_or_else(String::new, |mark| count(mark.length.bytes())),
+        row.high_water
+            .map_or_else(String::new, |mark| count(mark.length.bytes())),
     ]
 }
 

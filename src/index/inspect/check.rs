@@ -17,6 +17,7 @@ use crate::index::reader;
 use crate::index::schema::{Kind, META};
 use crate::index::server;
 use crate::limits::INSPECT_ROWS;
+use crate::types::WirePath;
 
 /// Something wrong with a row; serialises to one JSON object with the key `table`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -123,6 +124,17 @@ impl Inspection {
                 Ok((!same).then(|| "its hasher stands at another length".to_owned()))
             },
         )?;
+        rows += self.whole(&client::VOLATILE, each, |transaction, id, stretches| {
+            if client::FILES.read(transaction)?.get(id)?.is_none() {
+                return Ok(Some(format!("there is no file {id}")));
+            }
+            let in_order = stretches.windows(2).all(|pair| pair[0].end() <= pair[1].at);
+            Ok((!in_order).then(|| "its ranges overlap".to_owned()))
+        })?;
+        rows += self.whole(&client::HOLDS, each, |transaction, id, _| {
+            let file = client::FILES.read(transaction)?.get(id)?;
+            Ok(file.is_none().then(|| format!("there is no file {id}")))
+        })?;
         Ok(rows)
     }
 
@@ -145,6 +157,17 @@ impl Inspection {
         rows += self.whole(&server::BOOTS, each, |_, _, boot| {
             let again = !firsts.insert(boot.first);
             Ok(again.then(|| format!("another run began with commit {} too", boot.first.0)))
+        })?;
+        rows += self.whole(&server::QUARANTINE, each, |transaction, _, row| {
+            if row.end < row.start {
+                return Ok(Some("it ends before its start".to_owned()));
+            }
+            let Ok(path) = WirePath::from_disk(&row.path[..]) else {
+                return Ok(Some("its path is none".to_owned()));
+            };
+            let file = server::FILES.read(transaction)?.get(&path)?;
+            let lives = row.id.is_some() && file.map(|file| file.id) == row.id;
+            Ok(lives.then(|| format!("the life that it ended goes on at {path}")))
         })?;
         Ok(rows)
     }

@@ -9,7 +9,7 @@ use super::{Inspection, as_slice};
 use crate::index::client::{self, ClientFile, Destination, DestinationId, Progress, Stretch};
 use crate::index::codec::{Table, TableKey};
 use crate::index::error::{IndexError, Problem};
-use crate::index::server::{self, HistoryRow, ServerFile};
+use crate::index::server::{self, HistoryRow, Quarantined, ServerFile};
 use crate::limits::INSPECT_ROWS;
 use crate::types::{FileId, Offset, WirePath};
 
@@ -32,6 +32,26 @@ impl Inspection {
     /// is in its row.
     pub fn past_of(&self, id: FileId) -> Result<Vec<(Offset, HistoryRow)>, IndexError> {
         self.read(|transaction| server::past_of(transaction, id))
+    }
+
+    /// Visits the row of every copy in a server's quarantine; as
+    /// [`server_files`](Self::server_files).
+    pub fn quarantined(
+        &self,
+        each: impl FnMut(Result<(String, Quarantined), Problem>) -> bool,
+    ) -> Result<(), IndexError> {
+        self.survey(&server::QUARANTINE, each)
+    }
+
+    /// The row of a copy in quarantine, and whether it is still due to be moved there.
+    pub fn quarantine_of(&self, copy: &str) -> Result<Option<(Quarantined, bool)>, IndexError> {
+        self.read(|transaction| {
+            let row = server::QUARANTINE
+                .read(transaction)?
+                .get(&copy.to_owned())?;
+            let is_due = server::moving(transaction)?.is_some_and(|moving| moving == copy);
+            Ok(row.map(|row| (row, is_due)))
+        })
     }
 
     /// Visits every file of a client's catalogue until `each` says false; as

@@ -18,11 +18,14 @@ use serde::de::DeserializeOwned;
 
 pub use self::check::{Checked, Fault};
 pub use self::rows::{
-    BootRowShown, ClientFileRow, DestinationRow, EventRow, HighWater, HistoryRowShown, ProgressRow,
-    Row, ServerFileRow,
+    BootRowShown, ClientFileRow, DestinationRow, EventRow, HistoryRowShown, HoldRow, PrefixShown,
+    ProgressRow, QuarantineRow, Row, ServerFileRow, VolatileRow,
 };
-use self::rows::{boot_row, client_file, destination_row, event_row, progress_row, server_file};
-use super::client::{self, DestinationId};
+use self::rows::{
+    boot_row, client_file, destination_row, event_row, hold_row, progress_row, quarantine_row,
+    server_file, volatile_row,
+};
+use super::client::{self, DestinationId, Stretch};
 use super::codec::{Table, TableKey};
 use super::error::{IndexError, Problem};
 use super::event::EVENTS;
@@ -30,7 +33,7 @@ use super::reader::Reader;
 use super::schema::Kind;
 use super::server;
 use crate::limits::INSPECT_ROWS;
-use crate::types::{StoreId, WirePath};
+use crate::types::{FileId, StableName, StoreId, WirePath};
 
 /// A database opened for reading.
 pub struct Inspection {
@@ -74,6 +77,11 @@ impl Inspection {
             Kind::Server => {
                 self.table(&server::FILES, |path, file| server_file(path, &file), each)?
                     && self.table(&server::BOOTS, boot_row, each)?
+                    && self.table(
+                        &server::QUARANTINE,
+                        |copy, row| quarantine_row(copy, &row),
+                        each,
+                    )?
             }
         };
         if go_on {
@@ -92,21 +100,26 @@ impl Inspection {
         )
     }
 
-    /// Every length that a server's `path` has or had, oldest first, the present one last.
+    /// Every length that a server's `path` has or had, oldest first: those of the lives that
+    /// quarantine has ended, and of the present one, whose present length is the last.
     pub fn history(&self, path: &WirePath) -> Result<Vec<HistoryRowShown>, IndexError> {
         if self.kind == Kind::Client {
             return Ok(Vec::new());
         }
         self.read(|transaction| {
-            let Some(file) = server::FILES.read(transaction)?.get(path)? else {
-                return Ok(Vec::new());
-            };
-            let mut rows: Vec<_> = server::history_of(transaction, path)?
-                .into_iter()
-                .map(|(length, row)| rows::history_row(path, file.id, length, row))
-                .collect();
-            if let Some(last) = rows.last_mut() {
-                last.present = true;
+            let mut rows = Vec::new();
+            for life in server::closed_lives(transaction, path)? {
+                let past = server::past_of(transaction, life)?.into_iter();
+                rows.extend(past.map(|(length, row)| rows::history_row(path, life, length, row)));
+            }
+            if let Some(file) = server::FILES.read(transaction)?.get(path)? {
+                let lengths = server::history_of(transaction, path)?.into_iter();
+                rows.extend(
+                    lengths.map(|(length, row)| rows::history_row(path, file.id, length, row)),
+                );
+                if let Some(last) = rows.last_mut() {
+                    last.present = true;
+                }
             }
             Ok(rows)
         })
@@ -128,25 +141,41 @@ impl Inspection {
                 },
                 each,
             )?;
-        Ok(go_on && self.progress_rows(&urls, each)?)
+        let progress = |(destination, _), row, name: &StableName| {
+            // One that was added since the destinations were read.
+            let url = urls.get(&destination).cloned().unwrap_or_default();
+            vec![progress_row(url, row, name.clone())]
+        };
+        let volatile = |_, stretches: Vec<Stretch>, name: &StableName| {
+            let rows = stretches.iter().map(|stretch| volatile_row(stretch, name));
+            rows.collect()
+        };
+        let hold = |_, row, name: &StableName| vec![hold_row(&row, name.clone())];
+        Ok(go_on
+            && self.named(&client::PROGRESS, |(_, id)| *id, progress, each)?
+            && self.named(&client::VOLATILE, |id| *id, volatile, each)?
+            && self.named(&client::HOLDS, |id| *id, hold, each)?)
     }
 
-    /// Progress rows, each with the name of its file.
-    fn progress_rows(
+    /// Visits the rows of a table about a client's files, each with the name of its file.
+    fn named<K: TableKey, V: Serialize + DeserializeOwned>(
         &self,
-        urls: &HashMap<DestinationId, String>,
+        table: &Table<K, V>,
+        file_of: impl Fn(&K) -> FileId,
+        mut show: impl FnMut(K, V, &StableName) -> Vec<Row>,
         each: &mut dyn FnMut(Row) -> bool,
     ) -> Result<bool, IndexError> {
         let mut start = Bound::Unbounded;
         loop {
             let page = self.read(|transaction| {
                 let files = client::FILES.read(transaction)?;
-                let page = client::PROGRESS
+                let page = table
                     .read(transaction)?
                     .page(as_slice(&start), INSPECT_ROWS)?;
                 page.into_iter()
                     .map(|(key, row)| {
-                        let file = files.get(&key.1)?.ok_or(Problem::NoSuchFile(key.1))?;
+                        let id = file_of(&key);
+                        let file = files.get(&id)?.ok_or(Problem::NoSuchFile(id))?;
                         Ok((key, row, file.name))
                     })
                     .collect::<Result<Vec<_>, Problem>>()
@@ -155,10 +184,8 @@ impl Inspection {
                 return Ok(true);
             };
             start = Bound::Excluded(key.encode());
-            for ((destination, _), row, name) in page {
-                // One that was added since the destinations were read.
-                let url = urls.get(&destination).cloned().unwrap_or_default();
-                if !each(progress_row(url, row, name)) {
+            for (key, row, name) in page {
+                if !show(key, row, &name).into_iter().all(&mut *each) {
                     return Ok(false);
                 }
             }

@@ -4,10 +4,13 @@
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::index::client::{self, ClientFile, Destination, DestinationState, Progress};
+use crate::index::client::{
+    self, ClientFile, Destination, DestinationState, Hold, Progress, Stretch,
+};
+use crate::index::codec;
 use crate::index::event::{Event, EventKind};
 use crate::index::schema::Kind;
-use crate::index::server::{BootRow, HistoryRow, ServerFile, ServerState};
+use crate::index::server::{BootRow, HistoryRow, Quarantined, ServerFile, ServerState};
 use crate::types::{
     BootId, CommitNumber, FileId, Offset, Prefix, PrefixHash, Shown, StableName, WirePath,
 };
@@ -23,6 +26,10 @@ pub enum Row {
     Progress(ProgressRow),
     /// A destination of a client.
     Destinations(DestinationRow),
+    /// Bytes of a volatile range as they were first read.
+    Volatile(VolatileRow),
+    /// A file that only our link holds.
+    Holds(HoldRow),
     /// A server's file.
     #[serde(rename = "files")]
     ServerFile(ServerFileRow),
@@ -30,6 +37,8 @@ pub enum Row {
     History(HistoryRowShown),
     /// A run of a server.
     Boots(BootRowShown),
+    /// What a server moved aside.
+    Quarantine(QuarantineRow),
     /// An event of either.
     Events(EventRow),
 }
@@ -106,6 +115,38 @@ pub struct DestinationRow {
     pub sweep_pending: bool,
 }
 
+/// Bytes of a client's file that are delivered as they were first read.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct VolatileRow {
+    /// Stable name of the file, shown.
+    pub name: String,
+    /// Where in the file.
+    pub offset: Offset,
+    /// How many bytes.
+    pub length: u64,
+    /// The bytes, in hex.
+    pub bytes: String,
+    /// The stable name itself, for matching.
+    #[serde(skip)]
+    pub stable_name: StableName,
+}
+
+/// How long a file that only our link holds has been quiet.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct HoldRow {
+    /// Stable name of the file, shown.
+    pub name: String,
+    /// Seconds without a change, of times in which the client ran.
+    pub quiet: u64,
+    /// Its size all that time, in bytes.
+    pub size: Offset,
+    /// When that was written down.
+    pub at: Timestamp,
+    /// The stable name itself, for matching.
+    #[serde(skip)]
+    pub stable_name: StableName,
+}
+
 /// A file of a server's index.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct ServerFileRow {
@@ -119,7 +160,7 @@ pub struct ServerFileRow {
     /// How the path stands.
     pub state: ServerState,
     /// The longest prefix ever vouched for, when that is more.
-    pub high_water: Option<HighWater>,
+    pub high_water: Option<PrefixShown>,
     /// Who wrote last.
     pub writer: String,
     /// When that was.
@@ -129,9 +170,9 @@ pub struct ServerFileRow {
     pub wire_path: WirePath,
 }
 
-/// A longer prefix that was once vouched for.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct HighWater {
+/// A length with its hash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct PrefixShown {
     /// Its length in bytes.
     pub length: Offset,
     /// Its hash.
@@ -173,6 +214,32 @@ pub struct BootRowShown {
     pub at: Timestamp,
 }
 
+/// What a server moved aside.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct QuarantineRow {
+    /// Name of the copy below `.shaftlog/quarantine`.
+    pub copy: String,
+    /// Path that it was at, with its leading slash, shown.
+    pub path: String,
+    /// The life of the path that ended so; `None` when only the end of the file was moved.
+    pub life: Option<FileId>,
+    /// Where in the file its first byte was.
+    pub start: Offset,
+    /// Behind its last byte.
+    pub end: Offset,
+    /// What the server vouched for then.
+    pub recorded: Option<PrefixShown>,
+    /// What the file had instead: as many bytes, or as many as there were.
+    pub found: Option<PrefixShown>,
+    /// `kept`, or `gone`: removed, to stay within the bounds of the quarantine, or never there.
+    pub state: &'static str,
+    /// When it was moved.
+    pub at: Timestamp,
+    /// The path itself with its leading slash, for matching.
+    #[serde(skip)]
+    pub subject: Vec<u8>,
+}
+
 /// An event.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct EventRow {
@@ -205,8 +272,11 @@ impl Row {
         match self {
             Self::ClientFile(row) => Some(row.stable_name.as_bytes().to_vec()),
             Self::Progress(row) => Some(row.stable_name.as_bytes().to_vec()),
+            Self::Volatile(row) => Some(row.stable_name.as_bytes().to_vec()),
+            Self::Holds(row) => Some(row.stable_name.as_bytes().to_vec()),
             Self::ServerFile(row) => Some(of_path(&row.wire_path)),
             Self::History(row) => Some(of_path(&row.wire_path)),
+            Self::Quarantine(row) => Some(row.subject.clone()),
             Self::Events(row) => row.subject.clone(),
             Self::Destinations(_) | Self::Boots(_) => None,
         }
@@ -219,7 +289,12 @@ impl Row {
             Self::Progress(row) => Some(row.state),
             Self::Destinations(row) => Some(row.state),
             Self::ServerFile(row) => Some(row.state.as_str()),
-            Self::History(_) | Self::Boots(_) | Self::Events(_) => None,
+            Self::Quarantine(row) => Some(row.state),
+            Self::Volatile(_)
+            | Self::Holds(_)
+            | Self::History(_)
+            | Self::Boots(_)
+            | Self::Events(_) => None,
         }
     }
 
@@ -237,11 +312,13 @@ impl Row {
         match self {
             Self::ClientFile(row) => Some(row.discovered),
             Self::Progress(row) => Some(row.confirmed_at),
+            Self::Holds(row) => Some(row.at),
             Self::ServerFile(row) => Some(row.updated),
             Self::History(row) => Some(row.at),
             Self::Boots(row) => Some(row.at),
+            Self::Quarantine(row) => Some(row.at),
             Self::Events(row) => Some(row.at),
-            Self::Destinations(_) => None,
+            Self::Destinations(_) | Self::Volatile(_) => None,
         }
     }
 }
@@ -302,17 +379,56 @@ pub(super) fn destination_row(row: Destination) -> Row {
     })
 }
 
-pub(super) fn server_file(path: WirePath, file: &ServerFile) -> Row {
-    let high_water = file.high_water.map(|Prefix { length, hash }| HighWater {
+pub(super) fn volatile_row(stretch: &Stretch, name: &StableName) -> Row {
+    Row::Volatile(VolatileRow {
+        name: name.to_string(),
+        offset: stretch.at,
+        length: stretch.bytes.len() as u64,
+        bytes: codec::hex(&stretch.bytes),
+        stable_name: name.clone(),
+    })
+}
+
+pub(super) fn hold_row(hold: &Hold, name: StableName) -> Row {
+    Row::Holds(HoldRow {
+        name: name.to_string(),
+        quiet: hold.quiet,
+        size: hold.size,
+        at: hold.at,
+        stable_name: name,
+    })
+}
+
+pub(super) fn quarantine_row(copy: String, row: &Quarantined) -> Row {
+    let subject = [b"/", &row.path[..]].concat();
+    Row::Quarantine(QuarantineRow {
+        copy,
+        path: shown(&subject),
+        life: row.id,
+        start: row.start,
+        end: row.end,
+        recorded: row.recorded.map(prefix),
+        found: row.found.map(prefix),
+        state: if row.gone { "gone" } else { "kept" },
+        at: row.at,
+        subject,
+    })
+}
+
+fn prefix(Prefix { length, hash }: Prefix) -> PrefixShown {
+    PrefixShown {
         length,
         blake3: hash,
-    });
+    }
+}
+
+pub(super) fn server_file(path: WirePath, file: &ServerFile) -> Row {
     Row::ServerFile(ServerFileRow {
         path: path.to_string(),
         length: file.vouched.length,
         blake3: file.vouched.hash,
         state: file.state,
-        high_water,
+        high_water: file.high_water.map(prefix),
         writer: file.writer.clone(),
         updated: file.updated,
         wire_path: path,

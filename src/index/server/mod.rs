@@ -295,8 +295,7 @@ impl ServerIndex {
     /// What is due to be moved into quarantine: its name there, and its row.
     pub fn moving(&self) -> Result<Option<(String, Quarantined)>, IndexError> {
         self.engine.read(|transaction| {
-            let moving = MOVING.read(transaction)?.get(&MOVING_KEY.to_owned())?;
-            let Some(name) = moving.flatten() else {
+            let Some(name) = moving(transaction)? else {
                 return Ok(None);
             };
             let row = QUARANTINE.read(transaction)?.get(&name)?;
@@ -480,6 +479,30 @@ pub(super) fn past_of(
     id: FileId,
 ) -> Result<Vec<(Offset, HistoryRow)>, Problem> {
     history::past_of(transaction, id)
+}
+
+/// The lives of `path` that quarantine has ended, oldest first.
+pub(super) fn closed_lives(
+    transaction: &ReadTransaction,
+    path: &WirePath,
+) -> Result<Vec<FileId>, Problem> {
+    let mut lives = Vec::new();
+    QUARANTINE
+        .read(transaction)?
+        .visit(Bound::Unbounded, |_, row| {
+            if row.path == path.as_bytes() {
+                lives.extend(row.id);
+            }
+            Ok(true)
+        })?;
+    lives.sort_unstable();
+    Ok(lives)
+}
+
+/// Name of the copy whose file is not moved yet.
+pub(super) fn moving(transaction: &ReadTransaction) -> Result<Option<String>, Problem> {
+    let moving = MOVING.read(transaction)?.get(&MOVING_KEY.to_owned())?;
+    Ok(moving.flatten())
 }
 
 /// Identity of the index.

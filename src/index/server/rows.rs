@@ -108,7 +108,7 @@ pub struct Quarantined {
     /// When.
     #[serde(with = "codec::time")]
     pub at: Timestamp,
-    /// The copy was removed, to stay within the operator's bounds.
+    /// There is no copy: it was removed, to stay within the operator's bounds, or there was no file.
     pub gone: bool,
 }
 

@@ -1,0 +1,114 @@
+//! A file that somebody changed at the server, moved aside and delivered anew: both copies, and the
+//! evidence of both lives of the path.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::common::{rows, said, wait_until};
+use crate::{Pair, json, told};
+
+/// Kinds of the client's events about `name`, oldest first.
+fn kinds(pair: &Pair, name: &str) -> Vec<String> {
+    rows(&pair.client.datadir, "events")
+        .iter()
+        .filter(|row| row["name"] == name)
+        .map(|row| row["kind"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn both_lives_of_a_quarantined_path_are_kept_and_told() {
+    let mut pair = Pair::new(&[("a", b"hello\n"), ("b", b"other\n")]);
+    pair.server.kill();
+    fs::write(pair.copy("a"), "jello\n").unwrap();
+    pair.server.restart();
+    wait_until("the client has found it out", || {
+        kinds(&pair, "x/a") == ["discovered", "diverged"]
+    });
+    assert!(pair.server.holds("x/a", b"jello\n"));
+    let server = pair.server.datadir.clone();
+    let output = told(&["quarantine", "/x/a"], &server, &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    wait_until("it is delivered anew", || {
+        pair.server.holds("x/a", b"hello\n")
+    });
+    wait_until("the client says so", || {
+        rows(&pair.client.datadir, "progress")
+            .iter()
+            .all(|row| row["state"] == "current")
+            && kinds(&pair, "x/a").len() > 2
+    });
+    assert_eq!(
+        kinds(&pair, "x/a"),
+        ["discovered", "diverged", "server_restored"]
+    );
+    assert_eq!(fs::read(pair.logs.join("a")).unwrap(), b"hello\n");
+
+    let (exit, kept) = json(&["db", "inspect", "/x/a", "--state", "kept"], &server);
+    assert_eq!((exit, kept.len()), (Some(0), 1), "{kept:?}");
+    let kept = &kept[0];
+    let hash = |bytes: &[u8]| Value::from(blake3::hash(bytes).to_hex().as_str());
+    assert_eq!(kept["table"], "quarantine");
+    assert_eq!((&kept["start"], &kept["end"]), (&0.into(), &6.into()));
+    assert_eq!(kept["recorded"]["blake3"], hash(b"hello\n"));
+    assert_eq!(kept["found"]["blake3"], hash(b"jello\n"));
+    let copy = server
+        .join(".shaftlog/quarantine")
+        .join(kept["copy"].as_str().unwrap());
+    assert_eq!(fs::read(&copy).unwrap(), b"jello\n");
+
+    let (exit, history) = json(&["db", "history", "/x/a"], &server);
+    assert_eq!((exit, history.len()), (Some(0), 2), "{history:?}");
+    let [before, now] = &history[..] else {
+        panic!("{history:?}")
+    };
+    assert_eq!(before["life"], kept["life"]);
+    assert!(now["life"].as_u64() > before["life"].as_u64());
+    assert_eq!(
+        (&before["present"], &now["present"]),
+        (&false.into(), &true.into())
+    );
+    for row in [before, now] {
+        assert_eq!(
+            (&row["length"], &row["blake3"]),
+            (&6.into(), &hash(b"hello\n"))
+        );
+    }
+    let printed = |words: &[&str]| said(&told(words, &server, &[]));
+    assert!(printed(&["db", "history", "/x/a"]).contains("life"));
+    assert!(printed(&["db", "inspect"]).contains("\nquarantine\n"));
+
+    // A copy that is gone although nobody let go of it.
+    let check = || json(&["db", "check"], &server);
+    assert_eq!(check(), (Some(0), Vec::new()));
+    fs::remove_file(&copy).unwrap();
+    let (exit, faults) = check();
+    assert_eq!((exit, faults.len()), (Some(3), 1), "{faults:?}");
+    assert_eq!(
+        (&faults[0]["in"], &faults[0]["key"]),
+        (&"quarantine".into(), &kept["copy"])
+    );
+}
+
+#[test]
+fn a_life_that_ended_without_a_file_is_told_too() {
+    let mut pair = Pair::new(&[("a", b"hello\n")]);
+    assert!(pair.client.terminate().success());
+    let server = pair.server.datadir.clone();
+    fs::remove_file(pair.copy("a")).unwrap();
+    let output = told(&["quarantine", "/x/a"], &server, &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    let history = || json(&["db", "history", "/x/a"], &server).1;
+    let ended = history();
+    assert_eq!(
+        (ended.len(), &ended[0]["present"]),
+        (1, &false.into()),
+        "{ended:?}"
+    );
+    assert_eq!(rows(&server, "quarantine")[0]["state"], "gone");
+    assert_eq!(json(&["db", "check"], &server), (Some(0), Vec::new()));
+    pair.client.restart();
+    wait_until("it is delivered anew", || history().len() == 2);
+    assert_eq!(history()[0], ended[0]);
+}
