@@ -21,6 +21,22 @@ fn shown(inspection: &Inspection) -> Vec<Value> {
     rows
 }
 
+fn stretch(at: u64, bytes: &[u8]) -> Stretch {
+    Stretch {
+        at: Offset::new(at).unwrap(),
+        bytes: bytes.to_vec(),
+    }
+}
+
+fn hold() -> Hold {
+    Hold {
+        quiet: 90,
+        size: Offset::new(12).unwrap(),
+        times: Times::default(),
+        at: at(6),
+    }
+}
+
 #[test]
 fn a_server_s_rows_show_under_their_stable_keys() {
     let fixture = ServerFixture::new();
@@ -127,20 +143,10 @@ fn a_client_s_rows_show_under_their_stable_keys() {
         text: "400 path".to_owned(),
     };
     index.record([(there, id, refused)]).unwrap();
-    let stretch = |at, bytes: &[u8]| Stretch {
-        at: Offset::new(at).unwrap(),
-        bytes: bytes.to_vec(),
-    };
-    let hold = Hold {
-        quiet: 90,
-        size: Offset::new(12).unwrap(),
-        times: Times::default(),
-        at: at(6),
-    };
     index
         .commit(&[
             ClientChange::Volatile(id, vec![stretch(1, b"\x00\xff"), stretch(9, b"a")]),
-            ClientChange::Hold(id, Some(hold)),
+            ClientChange::Hold(id, Some(hold())),
             ClientChange::Event(NewEvent {
                 at: at(7),
                 kind: EventKind::Discovered,
@@ -266,21 +272,11 @@ fn a_check_names_rows_that_contradict_others_in_every_table() {
     let fixture = ClientFixture::new();
     let index = fixture.open();
     let id = index.adopt(&[new_file(9, "host/log")]).unwrap()[0];
-    let stretch = |at| Stretch {
-        at: Offset::new(at).unwrap(),
-        bytes: vec![0; 4],
-    };
-    let hold = Hold {
-        quiet: 1,
-        size: Offset::ZERO,
-        times: Times::default(),
-        at: at(6),
-    };
     index
         .commit(&[
-            ClientChange::Volatile(id, vec![stretch(0), stretch(3)]),
-            ClientChange::Volatile(FileId(77), vec![stretch(0)]),
-            ClientChange::Hold(FileId(77), Some(hold)),
+            ClientChange::Volatile(id, vec![stretch(0, b"four"), stretch(3, b"x")]),
+            ClientChange::Volatile(FileId(77), vec![stretch(0, b"x")]),
+            ClientChange::Hold(FileId(77), Some(hold())),
         ])
         .unwrap();
     let found = |file: &std::path::Path| {
