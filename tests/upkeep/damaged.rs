@@ -324,3 +324,30 @@ fn a_retired_file_counts_as_delivered_and_its_row_stays() {
         assert_eq!(exit, Some(0), "{findings:?}");
     }
 }
+
+#[test]
+fn what_is_deleted_at_the_server_and_nowhere_else_is_one_lost_event() {
+    let client_extra = "release_after: 200ms\nscan_interval: 300ms";
+    let mut pair = Pair::start("scrub: {rate: 100MiB, period: 1s}", client_extra);
+    for name in ["gone", "sound"] {
+        fs::remove_file(pair.home.log(name)).unwrap();
+        wait_until(name, || pair.client_events("released", name) == 1);
+    }
+    fs::remove_file(pair.copy("gone")).unwrap();
+    wait_until("it is lost", || pair.client_events("lost", "gone") == 1);
+    assert_eq!(pair.server_events("regressed", "gone"), 1);
+    // Another look at all files, for the sake of one that can be filled again, says nothing more.
+    fs::remove_file(pair.copy("truncated")).unwrap();
+    wait_until("another is refilled", || {
+        pair.server_events("refilled", "truncated") == 1
+    });
+    wait_until("all was looked at", || {
+        let destinations = rows(&pair.client.datadir, "destinations");
+        destinations.iter().all(|row| row["sweep_pending"] == false)
+    });
+    assert!(pair.client.terminate().success());
+    for (name, lost) in [("gone", 1), ("sound", 0), ("truncated", 0)] {
+        assert_eq!(pair.client_events("lost", name), lost, "{name}");
+    }
+    assert!(pair.server.holds(&at("sound"), &content(LENGTH)));
+}
