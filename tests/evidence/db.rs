@@ -1,10 +1,11 @@
 //! `shaftlog db history`, `events`, `check` and the filters.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::common::{said, wait_until};
+use crate::common::{program, said, wait_until};
 use crate::{Pair, json, told};
 
 #[test]
@@ -183,4 +184,52 @@ fn a_damaged_row_is_named_and_hides_no_other() {
     wait_until("the client still runs", || {
         pair.client.process().ended().is_none()
     });
+}
+
+#[test]
+fn a_read_only_database_is_looked_at_and_never_served_from() {
+    let mut pair = Pair::new(&[("a", b"hello\n")]);
+    pair.client.kill();
+    // As a kill leaves it, it would have to be repaired.
+    pair.server.kill();
+    let datadir = pair.server.datadir.clone();
+    let database = datadir.join(".shaftlog/server.redb");
+    let before = fs::read(&database).unwrap();
+    let locked_up = |words: &[&str]| {
+        let script =
+            "mount --bind \"$1\" \"$1\"; mount -o remount,bind,ro \"$1\"; shift; exec \"$@\"";
+        Command::new("unshare")
+            .args(["--map-root-user", "--mount", "sh", "-ec", script, "sh"])
+            .arg(&datadir)
+            .arg(program())
+            .args(words)
+            .output()
+            .unwrap()
+    };
+    let directory = datadir.to_str().unwrap();
+    let output = locked_up(&["db", "inspect", "--json", "--datadir", directory]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(
+        said(&output).contains("\"path\":\"/x/a\""),
+        "{}",
+        said(&output)
+    );
+    for words in [
+        &["db", "check"][..],
+        &["verify"],
+        &["db", "history", "/x/a"],
+    ] {
+        let output = locked_up(&[words, &["--datadir", directory]].concat());
+        assert!(output.status.success(), "{words:?}: {}", said(&output));
+    }
+    let config = pair.server.config();
+    let output = locked_up(&["server", "--stdout", "--config", config.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(
+        said(&output).contains("Read-only file system"),
+        "{}",
+        said(&output)
+    );
+    assert!(said(&output).contains(directory), "{}", said(&output));
+    assert_eq!(fs::read(&database).unwrap(), before);
 }

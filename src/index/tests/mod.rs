@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod files;
+mod forged;
 mod golden;
 mod growth;
 mod kill;

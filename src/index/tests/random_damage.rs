@@ -1,5 +1,6 @@
-//! Flipped bits, cuts and zeroed pages at random, in either kind of database: every answer is the
-//! right one, or an error that names the place. 120 damages each; 2,000 with `SHAFTLOG_LONG=1`.
+//! Flipped bits, cuts and zeroed pages at random, and a cut at every 4 KiB, in either kind of
+//! database: every answer is the right one, or an error that names the place. 120 random damages
+//! each; 2,000 with `SHAFTLOG_LONG=1`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,9 +13,9 @@ use crate::index::client::tests::{Fixture as ClientFixture, name, new_file, prog
 use crate::index::client::{ClientChange, ClientIndex};
 use crate::index::inspect::Inspection;
 use crate::index::server::tests::{Fixture as ServerFixture, at, event, path, row};
-use crate::index::server::{ServerChange, ServerIndex};
+use crate::index::server::{Quarantined, ServerChange, ServerIndex};
 use crate::index::{EventKind, IndexError, NewEvent};
-use crate::types::FileId;
+use crate::types::{FileId, Offset};
 
 const FILES: usize = 60;
 
@@ -79,6 +80,22 @@ fn server() -> ServerFixture {
             .collect();
         index.commit(&changes).unwrap();
     }
+    let kept = |n: usize| ServerChange::Quarantine {
+        name: format!("{n:03}"),
+        row: Box::new(Quarantined {
+            path: format!("var/log/{n:03}").into_bytes(),
+            id: Some(FileId(1000 + n as u64)),
+            start: Offset::ZERO,
+            end: Offset::ZERO,
+            recorded: None,
+            found: None,
+            inode: None,
+            at: at(60),
+            gone: false,
+        }),
+    };
+    let kept: Vec<_> = (0..FILES).map(kept).collect();
+    index.commit(&kept).unwrap();
     drop(index);
     fixture
 }
@@ -222,9 +239,31 @@ fn damage(random: &mut Random, bytes: &[u8], used: &[usize]) -> (String, Vec<u8>
     (how, damaged)
 }
 
-fn never_wrong(file: &Path, ask: fn(&Path, &mut Questions<'_>)) {
+/// So many random damages of a database as the test has time for.
+fn at_random(file: &Path) -> impl Iterator<Item = (String, Vec<u8>)> {
     let bytes = fs::read(file).unwrap();
     let used: Vec<usize> = (0..bytes.len()).filter(|&at| bytes[at] != 0).collect();
+    let rounds = if std::env::var_os("SHAFTLOG_LONG").is_some() {
+        2000
+    } else {
+        120
+    };
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    (0..rounds).map(move |_| damage(&mut random, &bytes, &used))
+}
+
+/// The database cut at every 4 KiB.
+fn cuts(file: &Path) -> impl Iterator<Item = (String, Vec<u8>)> {
+    let bytes = fs::read(file).unwrap();
+    let lengths = (0..bytes.len()).step_by(4096);
+    lengths.map(move |length| (format!("cut to {length}"), bytes[..length].to_vec()))
+}
+
+fn never_wrong(
+    file: &Path,
+    ask: fn(&Path, &mut Questions<'_>),
+    damages: impl Iterator<Item = (String, Vec<u8>)>,
+) -> Tally {
     let mut right = Questions {
         expected: None,
         answers: Answers::new(),
@@ -232,15 +271,8 @@ fn never_wrong(file: &Path, ask: fn(&Path, &mut Questions<'_>)) {
     };
     ask(file, &mut right);
     assert_eq!(right.tally.errors, 0);
-    let rounds = if std::env::var_os("SHAFTLOG_LONG").is_some() {
-        2000
-    } else {
-        120
-    };
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut all = Tally::default();
-    for round in 0..rounds {
-        let (how, damaged) = damage(&mut random, &bytes, &used);
+    for (round, (how, damaged)) in damages.enumerate() {
         fs::write(file, damaged).unwrap();
         let tally = std::panic::catch_unwind(|| {
             let mut questions = Questions {
@@ -259,15 +291,33 @@ fn never_wrong(file: &Path, ask: fn(&Path, &mut Questions<'_>)) {
             }
         }
     }
-    assert!(all.right > 0 && all.errors > 0, "{all:?}");
+    all
 }
 
 #[test]
 fn no_damage_of_a_server_s_database_gives_a_wrong_answer() {
-    never_wrong(&server().file(), ask_server);
+    let fixture = server();
+    let all = never_wrong(&fixture.file(), ask_server, at_random(&fixture.file()));
+    assert!(all.right > 0 && all.errors > 0, "{all:?}");
 }
 
 #[test]
 fn no_damage_of_a_client_s_database_gives_a_wrong_answer() {
-    never_wrong(&client().file(), ask_client);
+    let fixture = client();
+    let all = never_wrong(&fixture.file(), ask_client, at_random(&fixture.file()));
+    assert!(all.right > 0 && all.errors > 0, "{all:?}");
+}
+
+#[test]
+fn a_server_s_database_cut_at_any_4_kib_gives_no_wrong_answer() {
+    let fixture = server();
+    let all = never_wrong(&fixture.file(), ask_server, cuts(&fixture.file()));
+    assert!(all.errors > 20, "{all:?}");
+}
+
+#[test]
+fn a_client_s_database_cut_at_any_4_kib_gives_no_wrong_answer() {
+    let fixture = client();
+    let all = never_wrong(&fixture.file(), ask_client, cuts(&fixture.file()));
+    assert!(all.errors > 20, "{all:?}");
 }
