@@ -43,28 +43,30 @@ fn sees_all() -> bool {
     fs::metadata("/proc/self/ns/pid").is_ok_and(|it| it.ino() == FIRST_PID_NAMESPACE)
 }
 
-/// One process; that it ends meanwhile is no fault.
+/// One process; that it ends meanwhile is no fault. What cannot be looked at hides nothing else.
 fn look_at(process: &Path, inodes: &BTreeSet<u64>, writers: &mut Writers) {
-    let looked = descriptors(process, inodes, &mut writers.open)
-        .and_then(|()| mappings(process, inodes, &mut writers.open));
-    if let Err(error) = looked {
-        writers.complete &= has_ended(&error);
+    let descriptors = descriptors(process, inodes, writers);
+    let mappings = mappings(process, inodes, &mut writers.open);
+    for looked in [descriptors, mappings] {
+        writers.complete &= looked.as_ref().map_or_else(has_ended, |()| true);
     }
 }
 
-fn descriptors(process: &Path, inodes: &BTreeSet<u64>, open: &mut BTreeSet<u64>) -> io::Result<()> {
+fn descriptors(process: &Path, inodes: &BTreeSet<u64>, writers: &mut Writers) -> io::Result<()> {
     for descriptor in fs::read_dir(process.join("fd"))? {
         let descriptor = descriptor?;
-        // Through the link: to what is open.
+        // Through the link: to what is open. A dead filesystem does not say what that is.
         let inode = match fs::metadata(descriptor.path()) {
             Ok(stat) => stat.ino(),
-            Err(error) if has_ended(&error) => continue,
-            Err(error) => return Err(error),
+            Err(error) => {
+                writers.complete &= has_ended(&error);
+                continue;
+            }
         };
-        if inodes.contains(&inode) && !open.contains(&inode) {
+        if inodes.contains(&inode) && !writers.open.contains(&inode) {
             let info = process.join("fdinfo").join(descriptor.file_name());
             if fs::read_to_string(info).map_or(true, |info| is_writing(&info)) {
-                open.insert(inode);
+                writers.open.insert(inode);
             }
         }
     }
@@ -115,6 +117,39 @@ mod tests {
         let reader = fs::File::open(&path).unwrap();
         assert!(!open().contains(&inode));
         drop(reader);
+    }
+
+    /// A process as `/proc` shows it, of whose descriptors some lie on a filesystem that has died.
+    #[test]
+    fn what_cannot_be_looked_at_hides_no_writer() {
+        let directory = tempfile::tempdir().unwrap();
+        let process = directory.path();
+        let log = process.join("log");
+        let inode = fs::File::create(&log).unwrap().metadata().unwrap().ino();
+        for name in ["fd", "fdinfo"] {
+            fs::create_dir(process.join(name)).unwrap();
+        }
+        let descriptor = |number: u32, to: &Path| {
+            std::os::unix::fs::symlink(to, process.join(format!("fd/{number}"))).unwrap();
+            fs::write(
+                process.join(format!("fdinfo/{number}")),
+                "flags:\t0100001\n",
+            )
+            .unwrap();
+        };
+        // In whatever order they are read: a loop is an error that is no end.
+        for number in (0..50).filter(|number| *number != 25) {
+            descriptor(number, &process.join(format!("fd/{number}")));
+        }
+        descriptor(25, &log);
+        fs::write(process.join("maps"), "").unwrap();
+        let mut writers = Writers {
+            complete: true,
+            ..Writers::default()
+        };
+        look_at(process, &BTreeSet::from([inode]), &mut writers);
+        assert_eq!(writers.open, BTreeSet::from([inode]));
+        assert!(!writers.complete);
     }
 
     #[test]
