@@ -368,7 +368,7 @@ impl Releaser {
             return Ok(false);
         }
         let complete = writers.is_some_and(|writers| writers.complete);
-        let detail = describe(&claim, words.len(), complete);
+        let detail = describe(&claim, words, complete);
         let (catalogue, seen) = (Arc::clone(&self.catalogue), quiet.seen);
         Ok(spawn_blocking(move || catalogue.release(id, &seen, &detail)).await??)
     }
@@ -385,13 +385,23 @@ enum ReleaseError {
     Ending(#[from] JoinError),
 }
 
-fn describe(claim: &Claim, destinations: usize, complete: bool) -> String {
+fn describe(claim: &Claim, words: &[Option<Word>], complete: bool) -> String {
+    let (retired, confirmed): (Vec<&Word>, Vec<&Word>) =
+        words.iter().flatten().partition(|word| word.retired);
     let mut text = format!(
-        "{} bytes, blake3 {}, confirmed anew by all {destinations} destinations, quiet for {} s",
+        "{} bytes, blake3 {}, confirmed anew by {} of {} destinations, quiet for {} s",
         claim.whole.length,
         claim.whole.hash,
+        confirmed.len(),
+        words.len(),
         claim.quiet.as_secs()
     );
+    for word in retired {
+        text += &format!(
+            ", given up by a destination's operator, which had {} bytes",
+            word.confirmed.length
+        );
+    }
     text.push_str(if complete {
         ", open nowhere for writing"
     } else {

@@ -246,3 +246,29 @@ fn a_link_goes_when_all_is_well_and_not_when_one_thing_is_wrong() {
     };
     assert_eq!(may_go(&claim, &[word], rule), Ok(()));
 }
+
+/// An operator's word is no confirmation, and the event does not call it one.
+#[test]
+fn the_event_tells_what_was_confirmed_from_what_was_given_up() {
+    let claim = Claim {
+        links: 1,
+        whole: prefix(b"two lines"),
+        open: false,
+        quiet: Duration::from_secs(100),
+    };
+    let word = |confirmed: &[u8], retired| {
+        Some(Word {
+            confirmed: prefix(confirmed),
+            verified: true,
+            retired,
+        })
+    };
+    let words = [word(b"two lines", false), word(b"two", true)];
+    assert_eq!(may_go(&claim, &words, RULE), Ok(()));
+    let text = describe(&claim, &words, true);
+    assert!(
+        text.contains("confirmed anew by 1 of 2 destinations"),
+        "{text}"
+    );
+    assert!(text.contains("operator, which had 3 bytes"), "{text}");
+}
