@@ -172,6 +172,12 @@ mod tests {
             let mut text = String::new();
             stream.read_to_string(&mut text).unwrap();
             assert!(text.contains("refused"), "{text}");
+            // A line without an end is read to its bound, and nobody is kept from asking by it.
+            let mut stream = socket::connect(&datadir).unwrap().unwrap();
+            let bound = usize::try_from(CONTROL_LINE).unwrap();
+            let sent = stream.write_all(&vec![b'x'; 4 * bound]);
+            assert!(sent.is_err(), "more than its bound was read");
+            assert!(ask(&datadir, &request("/b")).unwrap().is_some());
         });
         tokio::select! {
             () = serving => {}

@@ -397,10 +397,9 @@ fn describe(claim: &Claim, words: &[Option<Word>], complete: bool) -> String {
         claim.quiet.as_secs()
     );
     for word in retired {
-        text += &format!(
-            ", given up by a destination's operator, which had {} bytes",
-            word.confirmed.length
-        );
+        let length = word.confirmed.length;
+        let given_up = ", given up by a destination's operator, which had ";
+        text.extend([given_up, &length.to_string(), " bytes"]);
     }
     text.push_str(if complete {
         ", open nowhere for writing"

@@ -54,12 +54,31 @@ async fn set_aside(
 ) -> Result<Vec<String>, Refused> {
     let path = WirePath::from_shown(path.trim_start_matches('/'))
         .map_err(|error| because(format!("{path}: {error}")))?;
-    let claim = claim(core, &path).await?;
-    blocking(core, move |core| match from {
-        None => whole(core, claim),
-        Some(from) => end(core, claim, from),
-    })
-    .await
+    let claimed = claim(core, &path).await?;
+    let Some(from) = from else {
+        let due = claim_due(core, &path).await?;
+        return blocking(core, move |core| {
+            let _due = due;
+            whole(core, claimed)
+        })
+        .await;
+    };
+    blocking(core, move |core| end(core, claimed, from)).await
+}
+
+/// The claim on the path of a move that failed before, which is made up for first.
+async fn claim_due(core: &Arc<Core>, besides: &WirePath) -> Result<Option<Claim>, Refused> {
+    let moving = blocking(core, |core| {
+        Ok(core.index.moving().map_err(Trouble::from)?)
+    });
+    let path = moving
+        .await?
+        .and_then(|(_, kept)| WirePath::from_disk(&kept.path[..]).ok())
+        .filter(|path| path != besides);
+    let Some(path) = path else { return Ok(None) };
+    let mut due = claim(core, &path).await?;
+    due.state = None;
+    Ok(Some(due))
 }
 
 async fn claim(core: &Core, path: &WirePath) -> Result<Claim, Refused> {

@@ -138,6 +138,7 @@ pub(super) fn close(
     };
     let mut detail = "there was no file".to_owned();
     if let (Some(name), Some(stat)) = (&name, stat) {
+        // What hinders the move had better show before the commit.
         core.dir.create_parents(&relative(name), DIR_MODE)?;
         kept.found = row
             .map(|row| hash_found(core, path, row, stat))
@@ -196,6 +197,8 @@ pub(super) fn finish(core: &Core) -> Result<(), Trouble> {
         return Ok(());
     };
     if let Ok(path) = WirePath::from_disk(&kept.path[..]) {
+        // Somebody may have removed it since.
+        core.dir.create_parents(&relative(&name), DIR_MODE)?;
         let stat = recover::regular(core, &path)?;
         let stat = stat.filter(|stat| Some(stat.inode) == kept.inode);
         if let Some(stat) = stat

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
@@ -11,6 +11,13 @@ use crate::common::{self, Server, said, wait_for};
 use crate::http::{Asked, Connection};
 
 fn put(server: &Server, path: &str, body: &[u8]) -> u16 {
+    let mut connection = begin(server, path, body, body.len());
+    let answered = connection.answer().expect("HTTP");
+    answered.expect("an answer").1.status
+}
+
+/// A PUT of which only so much has been sent.
+fn begin(server: &Server, path: &str, body: &[u8], sent: usize) -> Connection {
     let mut connection = Connection::open(server.port);
     connection.expect(Asked {
         method: "PUT".to_owned(),
@@ -22,16 +29,19 @@ fn put(server: &Server, path: &str, body: &[u8]) -> u16 {
         "PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Range: bytes 0-{last}/{length}\r\n\
          Content-Length: {length}\r\nIf-None-Match: *\r\n\r\n"
     );
-    connection.send(&[head.as_bytes(), body].concat());
-    let answered = connection.answer().expect("HTTP");
-    answered.expect("an answer").1.status
+    connection.send(&[head.as_bytes(), &body[..sent]].concat());
+    connection
 }
 
 fn quarantine(server: &Server, path: &str) {
+    let output = try_quarantine(server, path);
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+fn try_quarantine(server: &Server, path: &str) -> Output {
     let config = server.config();
     let args = ["quarantine", path, "--config"].map(Path::new);
-    let output = common::run(args.into_iter().chain([config.as_path()]));
-    assert!(output.status.success(), "{}", said(&output));
+    common::run(args.into_iter().chain([config.as_path()]))
 }
 
 /// What lies in quarantine.
@@ -89,6 +99,35 @@ fn rule_10_what_quarantine_has_no_room_for_is_told_once_before_it_goes() {
     let discarded = told(&server, "discarded");
     let once: BTreeSet<_> = discarded.iter().collect();
     assert_eq!(once.len(), discarded.len(), "{discarded:?}");
+    server.terminate();
+}
+
+#[test]
+fn rule_1_a_move_that_is_due_waits_for_whoever_writes_to_its_path() {
+    let home = TempDir::new().expect("a temporary directory");
+    let mut server = Server::start(&home.path().join("data"), "min_free: 0");
+    for path in ["/a", "/b"] {
+        assert_eq!(put(&server, path, b"some bytes"), 201);
+    }
+    let obstacle = server.datadir.join(".shaftlog/quarantine");
+    fs::write(&obstacle, "no directory").expect("an obstacle");
+    let output = try_quarantine(&server, "/a");
+    assert!(!output.status.success(), "{}", said(&output));
+    fs::remove_file(&obstacle).expect("it goes");
+
+    // The path begins anew, with its old bytes as a tail.
+    let mut connection = begin(&server, "/a", b"some bytes more", 12);
+    wait_for("it has the path", || {
+        (put(&server, "/a", b"some") == 503).then_some(())
+    });
+    let output = try_quarantine(&server, "/b");
+    assert!(said(&output).contains("try again"), "{}", said(&output));
+    connection.send(b"ore");
+    let answered = connection.answer().expect("HTTP");
+    assert_eq!(answered.expect("an answer").1.status, 201);
+    quarantine(&server, "/b");
+    assert_eq!(server.file("/a").as_deref(), Some(&b"some bytes more"[..]));
+    assert_eq!(server.file("/b"), None);
     server.terminate();
 }
 
