@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Interval;
 
-use super::follow::{Board, End, Files, Follower, LOOK_EVERY, Run, ticks};
+use super::follow::{Board, Files, Follower, LOOK_EVERY, Run, ticks};
 use super::summary::{Delivery, Summary, Trouble};
 use crate::cli::daemon::Signals;
 use crate::cli::datadir::database_failed;
@@ -45,17 +46,22 @@ pub(super) struct Target {
 /// Delivers, showing `progress`, until all is done or in vain, or a signal comes.
 pub(super) async fn run(job: Job, mut progress: Progress) -> Result<Summary, Failure> {
     let mut signals = Signals::take()?;
-    let (catalogue, patterns) = (Arc::clone(&job.catalogue), Arc::clone(&job.patterns));
-    let found = tokio::task::spawn_blocking(move || find(patterns, &catalogue));
-    let (files, troubles) = tokio::select! {
-        found = found => found?,
-        _ = signals.asked() => return Ok(interrupted_while_looking(&job.targets)),
+    let catalogue = Arc::clone(&job.catalogue);
+    let mut flush = ticks(FLUSH_INTERVAL);
+    // What is found is on its way while the rest is still looked for.
+    let ships = start(&job)?;
+    let found = look(&job, &mut signals, &mut flush).await?;
+    let Some((files, troubles)) = found else {
+        for ship in ships {
+            ship.stop().await;
+        }
+        write_down(&catalogue).await?;
+        return Ok(interrupted_while_looking(&job.targets));
     };
     let mut summary = Summary {
         troubles,
         ..Summary::default()
     };
-    let catalogue = Arc::clone(&job.catalogue);
     let board = Board::default();
     let run = Run {
         catalogue: Arc::clone(&catalogue),
@@ -64,9 +70,12 @@ pub(super) async fn run(job: Job, mut progress: Progress) -> Result<Summary, Fai
         patience: job.patience,
     };
     let (stop, stopped) = watch::channel(false);
-    let mut followers = start(job, &run, &stopped)?;
+    let mut followers = JoinSet::new();
+    for (place, (ship, target)) in ships.into_iter().zip(job.targets).enumerate() {
+        let follower = Follower::new(ship, target.label, place, run.clone());
+        followers.spawn(follower.run(stopped.clone()));
+    }
     let mut tick = ticks(LOOK_EVERY);
-    let mut flush = ticks(FLUSH_INTERVAL);
     let mut ends = Vec::new();
     loop {
         tokio::select! {
@@ -93,21 +102,36 @@ pub(super) async fn run(job: Job, mut progress: Progress) -> Result<Summary, Fai
     Ok(summary)
 }
 
-/// Starts the delivery to every destination.
-fn start(job: Job, run: &Run, stopped: &watch::Receiver<bool>) -> Result<JoinSet<End>, Failure> {
-    let mut followers = JoinSet::new();
-    for (place, target) in job.targets.into_iter().enumerate() {
-        let ship = Ship::start(
+/// Starts the delivery to every destination, in their order.
+fn start(job: &Job) -> Result<Vec<Ship>, Failure> {
+    let ship = |target: &Target| {
+        Ok(Ship::start(
             &job.catalogue,
             &job.dirty,
-            target.destination,
-            target.connector,
+            target.destination.clone(),
+            target.connector.clone(),
             job.connections,
-        )?;
-        let follower = Follower::new(ship, target.label, place, run.clone());
-        followers.spawn(follower.run(stopped.clone()));
+        )?)
+    };
+    job.targets.iter().map(ship).collect()
+}
+
+/// Finds what is there; nothing when a signal came first.
+async fn look(
+    job: &Job,
+    signals: &mut Signals,
+    flush: &mut Interval,
+) -> Result<Option<(Files, Vec<Trouble>)>, Failure> {
+    let (catalogue, patterns) = (Arc::clone(&job.catalogue), Arc::clone(&job.patterns));
+    let mut found = tokio::task::spawn_blocking(move || find(patterns, &catalogue));
+    loop {
+        tokio::select! {
+            found = &mut found => return Ok(Some(found?)),
+            // An error shows at the end, if it lasts until then.
+            _ = flush.tick() => drop(write_down(&job.catalogue).await),
+            _ = signals.asked() => return Ok(None),
+        }
     }
-    Ok(followers)
 }
 
 /// Makes durable what was confirmed; what a kill takes of it is found again by asking.
