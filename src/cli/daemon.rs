@@ -12,6 +12,7 @@ use tracing::{Level, error, info, warn};
 use super::args::DaemonFlags;
 use super::exit::Failure;
 use super::logging::{self, Logfile, Sink};
+use super::out;
 
 /// A daemon ends within 10 s of SIGTERM, whatever hangs; its layers take half of it to end in
 /// order, this is the bound for all that they do not bound.
@@ -63,7 +64,7 @@ impl Log {
     /// Puts a failure into the log file, where those look who do not see stderr.
     pub(super) fn note(&self, failure: &Failure) {
         if self.file.is_some() {
-            error!("{:#}", failure.error);
+            error!("{}", out::with_causes(&failure.error));
         }
     }
 }

@@ -47,5 +47,38 @@ pub(super) fn note(line: &str) {
 /// Prints an error with its causes, one line, to stderr.
 pub(super) fn complain(error: &anyhow::Error) {
     // Nobody is left to tell when that fails.
-    let _ = writeln!(io::stderr(), "shaftlog: {error:#}");
+    let _ = writeln!(io::stderr(), "shaftlog: {}", with_causes(error));
+}
+
+/// An error with its causes, in one line. A cause that the text before ends with is not said twice.
+pub(super) fn with_causes(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.ends_with(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot read: {source}")]
+    struct Telling {
+        source: io::Error,
+    }
+
+    #[test]
+    fn says_each_cause_once() {
+        let telling = Telling {
+            source: io::Error::other("gone"),
+        };
+        let error = anyhow::Error::new(telling).context("no answer");
+        assert_eq!(with_causes(&error), "no answer: cannot read: gone");
+    }
 }

@@ -147,7 +147,14 @@ fn end(core: &Core, mut claim: Claim, from: u64) -> Result<Vec<String>, Refused>
     }
     let epoch = claim.known()?.epoch;
     claim.state = None;
-    quarantine::set_aside(core, &path, epoch, &file, rest)?;
+    quarantine::set_aside(
+        core,
+        &path,
+        epoch,
+        &file,
+        rest,
+        "moved aside by the operator",
+    )?;
     Ok(vec![format!(
         "{path}: bytes {} to {size} are in quarantine",
         rest.start()

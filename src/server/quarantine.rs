@@ -27,18 +27,23 @@ use crate::types::{ByteRange, Offset, Prefix, WirePath};
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
+/// Why bytes are set aside that do not equal those a client sends.
+pub(crate) const DIFFER: &str = "differ from what was delivered there";
+
 /// Moves the bytes of `range`, the end of `file`, into quarantine; the file ends where they began.
+/// `why` goes on from "bytes M to N" in the event.
 pub(crate) fn set_aside(
     core: &Core,
     path: &WirePath,
     epoch: Epoch,
     file: &DataFile,
     range: ByteRange,
+    why: &str,
 ) -> Result<(), Trouble> {
     let _unthinned = core.quarantine.read();
     let name = save(core, file, range)?;
     let detail = format!(
-        "bytes {} to {} differ from what was delivered there; kept as {name}",
+        "bytes {} to {} {why}; kept as {name}",
         range.start(),
         range.end(),
     );

@@ -11,6 +11,8 @@ use crate::config::tls::{self, ClientAuth};
 use crate::config::{self, ClientSettings, NEVER, PatternSettings, ServerSettings, Unconditional};
 use crate::types::Offset;
 
+const DAY: u64 = 24 * 60 * 60;
+
 /// A client's settings as YAML.
 pub(super) fn client(settings: &ClientSettings) -> Result<String, serde_yaml::Error> {
     let client = Client {
@@ -271,6 +273,11 @@ struct Quarantine {
 }
 
 fn period(period: Duration) -> String {
+    let (days, rest) = (period.as_secs() / DAY, period.as_secs() % DAY);
+    if days > 1 && rest == 0 && period.subsec_nanos() == 0 {
+        // A month and a year are no whole number of days there.
+        return format!("{days}days");
+    }
     humantime::format_duration(period).to_string()
 }
 

@@ -257,7 +257,7 @@ impl Task {
             vouch::vouch_and_wait(core, &mut self.claim, vouching.clone())?;
             let state = self.claim.known()?;
             if let Some(file) = &state.file {
-                quarantine::set_aside(core, &path, state.epoch, file, rest)?;
+                quarantine::set_aside(core, &path, state.epoch, file, rest, quarantine::DIFFER)?;
             }
             vouching.size = length;
         }

@@ -185,7 +185,7 @@ impl Writer {
         if equal < bytes.len()
             && let Some(rest) = ByteRange::new(self.at, self.size)
         {
-            quarantine::set_aside(core, path, state.epoch, open, rest)?;
+            quarantine::set_aside(core, path, state.epoch, open, rest, quarantine::DIFFER)?;
             self.quarantined = true;
             self.size = self.at;
             self.room_checked = self.at;
