@@ -1,5 +1,5 @@
 //! How much looking slows a delivery down: `shaftlog sync` of many small files, alone and with
-//! `db inspect`, `db events` and `db check` run on its database once a second each.
+//! `db inspect`, `db history` and `db events` run on its database once a second each.
 //!
 //! ```text
 //! cargo bench --bench inspect
@@ -36,7 +36,7 @@ fn main() -> Result<()> {
         alone += deliver(&home, &logs, &mut |_| Ok(()))?;
         looked_at += deliver(&home, &logs, &mut |to| {
             looks += 1;
-            look(to)
+            look(to, &logs)
         })?;
     }
     fs::remove_dir_all(&home)?;
@@ -100,10 +100,13 @@ fn ended(sync: &mut Child) -> Result<bool> {
     }
 }
 
-fn look(to: &Path) -> Result<()> {
-    for words in [["db", "inspect"], ["db", "events"], ["db", "check"]] {
+fn look(to: &Path, logs: &Path) -> Result<()> {
+    let file = logs.join("0.log");
+    let file = file.to_str().ok_or("the directory's name is not UTF-8")?;
+    for words in [&["inspect"][..], &["history", file], &["events"]] {
         let mut command = shaftlog();
-        command.args(words).arg("--json").arg("--datadir").arg(to);
+        command.arg("db").args(words).arg("--json");
+        command.arg("--datadir").arg(to);
         command.spawn()?.wait()?;
     }
     Ok(())
