@@ -27,6 +27,25 @@ fn every_source_file_keeps_the_house_rules() {
     assert!(list.is_empty(), "\n{}\n", list.join("\n"));
 }
 
+/// Whoever tries the project, `.ci/run` among them, takes README's first two `sh` blocks for the
+/// command that does the main job and the one that runs the tests.
+#[test]
+fn readme_begins_with_its_two_commands() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let text = std::fs::read_to_string(readme).expect("readable README");
+    let mut blocks = text
+        .split("\n```sh\n")
+        .skip(1)
+        .map(|block| block.split("\n```").next().expect("text before a split"));
+
+    let delivers = blocks.next().expect("a first command");
+    assert!(
+        delivers.starts_with("cargo run --release -- sync "),
+        "{delivers}"
+    );
+    assert_eq!(blocks.next(), Some("cargo test"));
+}
+
 #[test]
 fn an_upward_import_is_caught() {
     let house = House::sample();
