@@ -63,7 +63,7 @@ pub const INDEX_CACHE: usize = 8 * 1024 * 1024;
 
 /// Persistent connections to each destination (`connections`): the more small files are under way,
 /// the more of them share a commit at the server.
-pub const CONNECTIONS: usize = 16;
+pub const CONNECTIONS: usize = 32;
 /// Longest time a connection is kept: names resolve differently later.
 pub const CONNECTION_AGE: Duration = Duration::from_secs(600);
 /// How long a connection attempt may take.

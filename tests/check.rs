@@ -82,7 +82,7 @@ fn a_sound_configuration_is_printed_and_nothing_touched() {
     let printed = String::from_utf8(output.stdout).unwrap();
     for line in [
         "scan_interval: 30s\n",
-        "connections: 16\n",
+        "connections: 32\n",
         "  rename: '{name}.{mtime}'\n",
         "#   web: 2\n",
     ] {

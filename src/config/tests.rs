@@ -85,7 +85,7 @@ fn defaults_are_the_originals() {
     assert_eq!(settings.scan_interval, Duration::from_secs(30));
     assert_eq!(settings.status_interval, Duration::from_secs(300));
     assert_eq!(settings.periodic_trigger_interval, Duration::from_secs(1));
-    assert_eq!(settings.connections, 16);
+    assert_eq!(settings.connections, 32);
     assert_eq!(settings.logfile, None);
 
     let settings = server(SERVER);
