@@ -98,10 +98,7 @@ impl FileState {
 
     /// Whether the path takes nothing: its row alone says how it stands, and its file is not read.
     pub(crate) fn is_frozen(&self) -> bool {
-        let frozen = [ServerState::Diverged, ServerState::Retired];
-        self.row
-            .as_ref()
-            .is_some_and(|row| frozen.contains(&row.state))
+        self.row.as_ref().is_some_and(|row| row.state.is_frozen())
     }
 
     /// The plain values that decisions are made from.

@@ -18,7 +18,7 @@ use super::files::{Claim, Work};
 use super::recover::{self, Trouble};
 use super::retire;
 use crate::index::IndexError;
-use crate::index::server::{ServerChange, ServerFile, ServerState};
+use crate::index::server::{ServerChange, ServerFile};
 use crate::limits::{PASS_NEWEST, PASS_ROWS, REOPEN_MAX};
 use crate::sys::file::FileStat;
 use crate::types::{Offset, WirePath};
@@ -157,7 +157,7 @@ fn judge(row: &ServerFile, stat: Option<&FileStat>) -> Found {
     match stat {
         // To be removed.
         _ if retire::is_left_over(row, stat) => Found::Plain,
-        _ if matches!(row.state, ServerState::Retired | ServerState::Diverged) => Found::AsLeft,
+        _ if row.state.is_frozen() => Found::AsLeft,
         None if length == Offset::ZERO => Found::AsLeft,
         None => Found::Plain,
         Some(stat) if stat.size < length => Found::Plain,
@@ -227,7 +227,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::server::Footprint;
+    use crate::index::server::{Footprint, ServerState};
     use crate::prefix::PrefixHasher;
     use crate::sys::file::FileKind;
     use crate::types::{FileId, Inode};

@@ -22,7 +22,7 @@ use super::core::Core;
 use super::files::Work;
 use super::pass;
 use super::recover::{self, Trouble};
-use crate::index::server::{ScrubPosition, ServerChange, ServerFile, ServerState, Survey};
+use crate::index::server::{ScrubPosition, ServerChange, ServerFile, Survey};
 use crate::limits::{IO_CHUNK, SCRUB_FILE, SCRUB_NOTE, SCRUB_REST};
 use crate::prefix::PrefixHasher;
 use crate::sys::clock;
@@ -153,8 +153,7 @@ impl Reader {
     /// Reads a file, and has it looked at when it is not what it should be. What is wrong with one
     /// file alone is told, and keeps nobody from those behind it.
     async fn check(&mut self, path: &WirePath, row: &ServerFile) -> Result<(), Trouble> {
-        let is_frozen = matches!(row.state, ServerState::Diverged | ServerState::Retired);
-        if is_frozen || row.vouched.length == Offset::ZERO {
+        if row.state.is_frozen() || row.vouched.length == Offset::ZERO {
             return Ok(());
         }
         let checked = match self.file(path, row).await {

@@ -8,6 +8,7 @@ mod client;
 mod common;
 mod db;
 mod quarantine;
+mod retire;
 mod verify;
 mod walk;
 

@@ -25,22 +25,27 @@ type Past<'txn> = Rows<redb::Table<'txn, Bytes, Bytes>, HistoryKey, HistoryRow>;
 /// Records `old`, which `new` replaces, unless it says nothing that `new` does not say.
 pub(super) fn push(past: &mut Past<'_>, old: &ServerFile, new: &ServerFile) -> Result<(), Problem> {
     let row = row_of(old, is_odd(old, new));
-    let same_length = old.id == new.id && old.vouched == new.vouched;
+    // A row that is frozen takes the time of that: when its length came would be told nowhere else.
+    let same_length = old.id == new.id && old.vouched == new.vouched && !new.state.is_frozen();
     let same_minute = old.id == new.id && bucket(row.at, MINUTE) == bucket(new.updated, MINUTE);
     if same_length || (same_minute && !row.odd) {
         return Ok(());
     }
-    let key = (old.id, old.vouched.length);
-    if past.get(&key)?.is_some_and(|kept| kept.odd) {
-        return Ok(());
-    }
-    past.put(&key, &row).map(|_| ())
+    keep(past, old, &row)
 }
 
 /// Records the last row of a life that has ended.
 pub(super) fn close(past: &mut Past<'_>, last: &ServerFile) -> Result<(), Problem> {
-    let key = (last.id, last.vouched.length);
-    past.put(&key, &row_of(last, true)).map(|_| ())
+    keep(past, last, &row_of(last, true))
+}
+
+/// Odd evidence of a length stays as it was first recorded.
+fn keep(past: &mut Past<'_>, of: &ServerFile, row: &HistoryRow) -> Result<(), Problem> {
+    let key = (of.id, of.vouched.length);
+    if past.get(&key)?.is_some_and(|kept| kept.odd) {
+        return Ok(());
+    }
+    past.put(&key, row).map(|_| ())
 }
 
 /// Whether `old` is evidence of more than an append that went on.
@@ -73,7 +78,7 @@ fn width(at: Timestamp, now: Timestamp) -> i64 {
     }
 }
 
-/// All lengths of `path`, oldest first.
+/// All lengths of `path`, the present one last.
 pub(super) fn of(
     transaction: &ReadTransaction,
     path: &WirePath,
@@ -82,7 +87,16 @@ pub(super) fn of(
         return Ok(Vec::new());
     };
     let mut rows = past_of(transaction, file.id)?;
-    rows.push((file.vouched.length, row_of(&file, false)));
+    let mut present = row_of(&file, false);
+    if file.state.is_frozen() {
+        let length = file.vouched.length;
+        // The row has the time at which it was frozen; this is when its length was vouched for.
+        let when_it_came = rows.extract_if(.., |(kept, row)| {
+            *kept == length && row.hash == present.hash
+        });
+        present = when_it_came.last().map_or(present, |(_, row)| row);
+    }
+    rows.push((file.vouched.length, present));
     Ok(rows)
 }
 

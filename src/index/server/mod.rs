@@ -280,7 +280,7 @@ impl ServerIndex {
         end.is_some_and(|end| seen.highest <= end)
     }
 
-    /// Every length of `path` that is on record, oldest first, the present one included.
+    /// Every length of `path` that is on record, the present one last.
     pub fn history(&self, path: &WirePath) -> Result<Vec<(Offset, HistoryRow)>, IndexError> {
         self.engine
             .read(|transaction| history::of(transaction, path))
@@ -465,7 +465,7 @@ fn suspicious(old: Option<&ServerFile>, new: &ServerFile) -> bool {
     turned || new.vouched.length < old.vouched.length || new.id != old.id
 }
 
-/// Every length of `path` that is on record, oldest first.
+/// Every length of `path` that is on record, the present one last.
 pub(super) fn history_of(
     transaction: &ReadTransaction,
     path: &WirePath,

@@ -36,6 +36,11 @@ impl ServerState {
             Self::Retired => "retired",
         }
     }
+
+    /// Whether the path takes nothing more.
+    pub const fn is_frozen(self) -> bool {
+        matches!(self, Self::Diverged | Self::Retired)
+    }
 }
 
 /// What `statx` said of the file after its last sync. Anything else later means that somebody

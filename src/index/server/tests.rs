@@ -318,3 +318,38 @@ fn another_hash_of_the_same_length_does_not_replace_odd_evidence() {
     assert_eq!(three[0].1.hash, row(FileId(1), b"abd", 0).vouched.hash);
     assert!(three[0].1.odd);
 }
+
+#[test]
+fn a_frozen_row_keeps_the_time_at_which_its_length_came() {
+    for state in [ServerState::Retired, ServerState::Diverged] {
+        let fixture = Fixture::new();
+        let index = fixture.open();
+        let put = |file: &ServerFile| {
+            let change = ServerChange::put(path("/a"), file.clone());
+            index.commit(&[change]).unwrap();
+        };
+        put(&row(FileId(1), b"a", 0));
+        let last = row(FileId(1), b"ab", 3600);
+        put(&last);
+        put(&ServerFile {
+            state,
+            updated: at(7200),
+            ..last
+        });
+        let times = |index: &ServerIndex| {
+            let history = index.history(&path("/a")).unwrap().into_iter();
+            let times = history.map(|(length, row)| (length.bytes(), row.at));
+            times.collect::<Vec<_>>()
+        };
+        assert_eq!(times(&index), [(1, at(0)), (2, at(3600))]);
+        index.thin_history(at(400 * 86400)).unwrap();
+        assert_eq!(times(&index).last(), Some(&(2, at(3600))));
+        let close = ServerChange::Close {
+            path: path("/a"),
+            moving: None,
+        };
+        index.commit(&[close]).unwrap();
+        let past = index.past_of(FileId(1)).unwrap();
+        assert_eq!(past.last().unwrap().1.at, at(3600));
+    }
+}
