@@ -179,6 +179,13 @@ fn what_a_file_is() {
 }
 
 #[test]
+fn a_byte_order_mark_says_nothing() {
+    assert_eq!(client(&format!("\u{feff}{CLIENT}")).connections, 32);
+    let fault = fault(format!("\u{feff}{CLIENT}connections: 0\n"));
+    assert_eq!(fault.line, 8, "{fault}");
+}
+
+#[test]
 fn text_that_is_no_configuration() {
     let bomb: Vec<String> = ('b'..'j')
         .zip('a'..)
@@ -217,9 +224,14 @@ fn text_that_is_no_configuration() {
             "spaces, not with tabs",
         ),
         (
-            format!("\u{feff}{CLIENT}").into_bytes(),
-            1,
-            "byte order mark",
+            format!("{CLIENT}x:\n\t- a\n").into_bytes(),
+            9,
+            "spaces, not with tabs",
+        ),
+        (
+            format!("{CLIENT}x: \t@a\n").into_bytes(),
+            8,
+            "spaces, not with tabs",
         ),
         (utf16, 1, "NUL"),
         ([CLIENT.as_bytes(), b"# \xe4\n"].concat(), 8, "UTF-8"),
@@ -292,6 +304,17 @@ fn bad_keys_and_values_of_a_client() {
             (5, "scan_paths[0].exclud", "unknown key", "`exclude`"),
         ),
         ("/var/log/a*", "log/*", (4, pattern, "absolute", "")),
+        (
+            "/var/log/a*",
+            "'/var/log/[a*'",
+            (4, pattern, r"or write \[", ""),
+        ),
+        (
+            "/var/log/a*",
+            "'/var/{log,spool/*'",
+            (4, pattern, r"or write \{", ""),
+        ),
+        ("\"*.gz\"", "'*.{gz,xz'", (5, exclude, r"or write \{", "")),
         (
             "/var/log/a*",
             "/**/*.log",

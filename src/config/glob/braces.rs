@@ -1,28 +1,23 @@
 //! Brace expansion, as shells and the original's minimatch do it: `{a,b}`, nested, and ranges
 //! `{1..3}`, `{01..10..2}`, `{a..e}`. What is neither a list nor a range stays as it is: `{a}`.
+//! A group that is never closed is refused, as [`BadGlob::Unclosed`] says.
 
+use super::BadGlob;
 use crate::limits::{GLOB_ALTERNATIVES, PATH_BYTES};
 
-/// More alternatives than [`GLOB_ALTERNATIVES`], or a pattern longer than any path.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooMany;
-
 /// Every text that `pattern` stands for, in order. Backslashes are kept.
-pub(super) fn expand(pattern: &str) -> Result<Vec<String>, TooMany> {
+pub(super) fn expand(pattern: &str) -> Result<Vec<String>, BadGlob> {
     if pattern.len() > PATH_BYTES {
-        return Err(TooMany);
+        return Err(BadGlob::TooMany);
     }
     let mut expanded = vec![String::new()];
     let mut rest = pattern;
     while let Some(open) = find(rest, 0, '{') {
         let (before, after) = (&rest[..open], &rest[open + 1..]);
-        let group = closing(after).and_then(|close| {
-            let items = items(&after[..close])?;
-            Some((items, &after[close + 1..]))
-        });
-        if let Some((items, behind)) = group {
+        let close = closing(after).ok_or(BadGlob::Unclosed('{'))?;
+        if let Some(items) = items(&after[..close]) {
             expanded = product(&expanded, before, &items?)?;
-            rest = behind;
+            rest = &after[close + 1..];
         } else {
             expanded = product(&expanded, &rest[..=open], &[String::new()])?;
             rest = after;
@@ -31,9 +26,9 @@ pub(super) fn expand(pattern: &str) -> Result<Vec<String>, TooMany> {
     product(&expanded, rest, &[String::new()])
 }
 
-fn product(heads: &[String], middle: &str, tails: &[String]) -> Result<Vec<String>, TooMany> {
+fn product(heads: &[String], middle: &str, tails: &[String]) -> Result<Vec<String>, BadGlob> {
     if heads.len().saturating_mul(tails.len()) > GLOB_ALTERNATIVES {
-        return Err(TooMany);
+        return Err(BadGlob::TooMany);
     }
     Ok(heads
         .iter()
@@ -79,7 +74,7 @@ fn closing(text: &str) -> Option<usize> {
 }
 
 /// What a group stands for; `None` when it is neither a list nor a range.
-fn items(body: &str) -> Option<Result<Vec<String>, TooMany>> {
+fn items(body: &str) -> Option<Result<Vec<String>, BadGlob>> {
     let parts = split(body);
     if parts.len() == 1 {
         return range(body);
@@ -88,10 +83,10 @@ fn items(body: &str) -> Option<Result<Vec<String>, TooMany>> {
     for part in parts {
         match expand(part) {
             Ok(expanded) => items.extend(expanded),
-            Err(TooMany) => return Some(Err(TooMany)),
+            Err(error) => return Some(Err(error)),
         }
         if items.len() > GLOB_ALTERNATIVES {
-            return Some(Err(TooMany));
+            return Some(Err(BadGlob::TooMany));
         }
     }
     Some(Ok(items))
@@ -121,7 +116,7 @@ fn split(body: &str) -> Vec<&str> {
 }
 
 /// `first..last` or `first..last..step`, of numbers or of single letters.
-fn range(body: &str) -> Option<Result<Vec<String>, TooMany>> {
+fn range(body: &str) -> Option<Result<Vec<String>, BadGlob>> {
     let mut parts = body.split("..");
     let (first, last) = (parts.next()?, parts.next()?);
     let step = match parts.next() {
@@ -170,12 +165,12 @@ fn letter(text: &str) -> Option<u8> {
     }
 }
 
-fn steps(from: i64, to: i64, step: u64) -> Result<Vec<i64>, TooMany> {
+fn steps(from: i64, to: i64, step: u64) -> Result<Vec<i64>, BadGlob> {
     if from.abs_diff(to) / step >= GLOB_ALTERNATIVES as u64 {
-        return Err(TooMany);
+        return Err(BadGlob::TooMany);
     }
     let count = from.abs_diff(to) / step;
-    let signed = i64::try_from(step).map_err(|_| TooMany)?;
+    let signed = i64::try_from(step).map_err(|_| BadGlob::TooMany)?;
     let signed = if from <= to { signed } else { -signed };
     Ok((0..=count)
         .filter_map(|index| i64::try_from(index).ok())
@@ -200,10 +195,8 @@ mod tests {
             ("a{b,c{d,e}}f", "abf acdf acef"),
             ("x{{a,b}}y", "x{a}y x{b}y"),
             ("{a,}b", "ab b"),
-            ("{a,b", "{a,b"),
             ("a,b}", "a,b}"),
             ("{a,b}}", "a} b}"),
-            ("{{a,b}", "{a {b"),
             (r"\{a,b}", r"\{a,b}"),
             (r"{a\,b,c}", r"a\,b c"),
             ("{1..3}", "1 2 3"),
@@ -231,9 +224,20 @@ mod tests {
             "{-999999999999999..999999999999999}".to_owned(),
             format!("{}a,b{}", "{".repeat(4000), "}".repeat(4000)),
         ] {
-            assert_eq!(expand(&pattern), Err(TooMany), "{}", &pattern[..12]);
+            assert_eq!(
+                expand(&pattern),
+                Err(BadGlob::TooMany),
+                "{}",
+                &pattern[..12]
+            );
         }
-        assert!(expand(&"{".repeat(4000)).is_ok());
+    }
+
+    #[test]
+    fn never_open() {
+        for pattern in ["{a,b", "{{a,b}", "{a,{b}", r"{a\}", &"{".repeat(4000)] {
+            assert_eq!(expand(pattern), Err(BadGlob::Unclosed('{')), "{pattern}");
+        }
     }
 
     /// A pattern as a tree, with the texts it stands for: the model.

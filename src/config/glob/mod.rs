@@ -40,6 +40,10 @@ pub enum BadGlob {
     /// `[[:alpha:]]`.
     #[error("character classes such as [:alpha:] are not supported: write ranges, as in [a-zA-Z]")]
     CharacterClass,
+    /// `[a` and `{a,b`, which the original's minimatch took literally: whoever writes that means a
+    /// class or a list, and would never hear of the files that are not found.
+    #[error("`{0}` is never closed in its part of the path: close it, or write \\{0} for itself")]
+    Unclosed(char),
     /// `[z-a]` and ranges to and from special characters.
     #[error("the range `{0}` is not understood")]
     Range(String),
@@ -68,7 +72,7 @@ impl Glob {
     pub fn parse(pattern: &str) -> Result<Self, BadGlob> {
         check_beginning(pattern)?;
         let mut alternatives = Vec::new();
-        for alternative in braces::expand(pattern).map_err(|braces::TooMany| BadGlob::TooMany)? {
+        for alternative in braces::expand(pattern)? {
             let path = alternative.strip_prefix('/').ok_or(BadGlob::Relative)?;
             alternatives.push(segments(path)?);
         }
@@ -159,8 +163,7 @@ impl Exclude {
         for pattern in patterns {
             check_beginning(pattern)?;
             exclude.sources.push(pattern.to_owned());
-            let alternatives =
-                braces::expand(pattern).map_err(|braces::TooMany| BadGlob::TooMany)?;
+            let alternatives = braces::expand(pattern)?;
             for alternative in alternatives {
                 if !alternative.contains('/') {
                     // An empty alternative, as of `{a,}`, matches no name.

@@ -1,5 +1,5 @@
-//! One segment of a pattern, translated for the `glob` crate: minimatch knows escapes, `[^a]` and
-//! unclosed brackets, the crate does not.
+//! One segment of a pattern, translated for the `glob` crate: minimatch knows escapes and
+//! `[^a]`, the crate does not.
 
 use std::fmt;
 
@@ -102,17 +102,14 @@ fn translate(text: &str) -> Result<Translated, BadGlob> {
                 translated.push_wild("*");
             }
             '?' => translated.push_wild("?"),
-            '[' => match Class::parse(rest)? {
-                Some((class, behind)) => {
-                    rest = behind;
-                    match class.as_literal() {
-                        Some(literal) => translated.push(literal),
-                        None => translated.push_wild(&class.to_string()),
-                    }
+            '[' => {
+                let (class, behind) = Class::parse(rest)?;
+                rest = behind;
+                match class.as_literal() {
+                    Some(literal) => translated.push(literal),
+                    None => translated.push_wild(&class.to_string()),
                 }
-                // An unclosed bracket is one.
-                None => translated.push('['),
-            },
+            }
             _ => translated.push(character),
         }
     }
@@ -128,9 +125,8 @@ struct Class {
 }
 
 impl Class {
-    /// The class whose opening bracket stands right before `text`, and what follows it; `None`
-    /// when it is never closed.
-    fn parse(text: &str) -> Result<Option<(Self, &str)>, BadGlob> {
+    /// The class whose opening bracket stands right before `text`, and what follows it.
+    fn parse(text: &str) -> Result<(Self, &str), BadGlob> {
         let inner = text.strip_prefix(['!', '^']).unwrap_or(text);
         let mut class = Self {
             negated: inner.len() < text.len(),
@@ -142,17 +138,17 @@ impl Class {
             match character {
                 ']' if index > 0 => {
                     class.fill(&members)?;
-                    return Ok(Some((class, &inner[index + 1..])));
+                    return Ok((class, &inner[index + 1..]));
                 }
                 '[' if inner[index + 1..].starts_with(':') => return Err(BadGlob::CharacterClass),
                 '\\' => match characters.next() {
                     Some((_, escaped)) => members.push((escaped, true)),
-                    None => return Ok(None),
+                    None => break,
                 },
                 _ => members.push((character, false)),
             }
         }
-        Ok(None)
+        Err(BadGlob::Unclosed('['))
     }
 
     /// Sorts the members, each with whether it was escaped, into single ones and ranges.

@@ -36,7 +36,9 @@ fn hint(words: &str, written: &str) -> Option<&'static str> {
         Some("a value that begins with * must stand in quotes")
     } else if says("invalid type: enum") {
         Some("a value that begins with ! must stand in quotes")
-    } else if says("tab character") || says("cannot start any token") && value.starts_with('\t') {
+    } else if says("tab character")
+        || says("cannot start any token") && indented_with_a_tab(written)
+    {
         Some("YAML is indented with spaces, not with tabs")
     } else if says("cannot start any token") {
         Some("a value that begins with a special character must stand in quotes")
@@ -49,6 +51,14 @@ fn hint(words: &str, written: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Whether a tab stands where the line, or the value in it, begins.
+fn indented_with_a_tab(written: &str) -> bool {
+    let value = written.split_once(": ").map_or("", |(_, value)| value);
+    [written, value]
+        .iter()
+        .any(|text| text.trim_start_matches(' ').starts_with('\t'))
 }
 
 fn leading_number(text: &str) -> Option<usize> {

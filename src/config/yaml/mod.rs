@@ -64,12 +64,10 @@ fn is_blank(text: &str) -> bool {
     })
 }
 
+/// The text without a byte order mark before it, which YAML allows (1.2.2, section 5.2) and editors
+/// of other systems write.
 fn text_of(bytes: &[u8]) -> Result<&str, Fault> {
-    if bytes.starts_with(b"\xef\xbb\xbf") {
-        return Err(
-            fault(1, "the file begins with a byte order mark").with("save it as UTF-8 without BOM")
-        );
-    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let line = line_at(bytes, error.valid_up_to());
         fault(line, "not UTF-8 text").with("save the file as UTF-8")
