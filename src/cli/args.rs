@@ -4,10 +4,12 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
 use crate::index::EventKind;
+use crate::index::inspect::Row;
 use crate::limits;
 use crate::sys::clock;
 use crate::tls::issue::MOST_DAYS;
@@ -171,6 +173,7 @@ pub(super) struct RetireArgs {
 
 /// `shaftlog check`.
 #[derive(Debug, Args)]
+#[command(override_usage = "shaftlog check -f FILE")]
 pub(super) struct CheckArgs {
     /// The configuration, a client's or a server's
     #[arg(short = 'f', long, value_name = "FILE")]
@@ -217,8 +220,8 @@ pub(super) struct Times {
 /// Which rows are shown.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct Filters {
-    /// Only what is in this state, such as diverged, conflict or superseded
-    #[arg(long, value_name = "STATE")]
+    /// Only what is in this state
+    #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(Row::STATES))]
     pub(super) state: Option<String>,
     /// Only what is about a destination with this text in its URL
     #[arg(long, value_name = "URL")]
@@ -275,8 +278,9 @@ pub(super) struct EventsArgs {
     /// One JSON object a line
     #[arg(long)]
     pub(super) json: bool,
-    /// Only events of this kind, such as diverged or lost
-    #[arg(long, value_name = "KIND", value_parser = event_kind)]
+    /// Only events of this kind
+    #[arg(long, value_name = "KIND",
+          value_parser = PossibleValuesParser::new(EventKind::WORDS).try_map(event_kind))]
     pub(super) kind: Option<EventKind>,
     #[command(flatten)]
     pub(super) times: Times,
@@ -428,9 +432,8 @@ fn moment(text: &str) -> Result<Timestamp, String> {
     time.ok_or_else(|| "write it like 2026-11-25T19:30:00Z, 2026-11-25, or 2h (ago)".into())
 }
 
-fn event_kind(text: &str) -> Result<EventKind, String> {
-    let word = serde_json::Value::from(text);
-    serde_json::from_value(word).map_err(|error| error.to_string())
+fn event_kind(word: String) -> Result<EventKind, serde_json::Error> {
+    serde_json::from_value(word.into())
 }
 
 /// The arguments with the subcommand put in that the program's name stands for: as

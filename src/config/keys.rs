@@ -1,5 +1,7 @@
 //! Every key that a configuration may hold, what it is for, and what to say about any other.
 
+use crate::types::spelling::distance;
+
 /// A key of one of the mappings.
 pub(super) struct Key {
     pub(super) name: &'static str,
@@ -186,24 +188,6 @@ pub(super) fn nearest(key: &str, known: &[Key]) -> Option<(&'static str, usize)>
         .min_by_key(|&(_, distance)| distance)
 }
 
-/// Levenshtein's distance: letters to insert, remove or replace. Case does not count.
-fn distance(one: &str, other: &str) -> usize {
-    // Nobody's misspelling is longer; the rest of a longer one would only cost time.
-    let letters = |text: &str| -> Vec<char> { text.to_lowercase().chars().take(64).collect() };
-    let (one, other) = (letters(one), letters(other));
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in other.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[other.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,7 +203,5 @@ mod tests {
         ] {
             assert_eq!(nearest(typed, CLIENT).unwrap().0, meant);
         }
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("", "abc"), 3);
     }
 }

@@ -55,6 +55,30 @@ pub enum EventKind {
     Discarded,
 }
 
+impl EventKind {
+    /// The words that kinds have in JSON and on the command line.
+    pub const WORDS: [&'static str; 18] = [
+        "discovered",
+        "renamed_source",
+        "superseded",
+        "lost",
+        "conflict",
+        "server_restored",
+        "regressed",
+        "refilled",
+        "tail_adopted",
+        "tail_quarantined",
+        "diverged",
+        "quarantined",
+        "retired",
+        "released",
+        "migrated",
+        "rebuilt",
+        "sync_failed",
+        "discarded",
+    ];
+}
+
 /// An event to be recorded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NewEvent {
@@ -187,4 +211,21 @@ pub(crate) fn page(
     limit: usize,
 ) -> Result<Vec<(u64, Event)>, Problem> {
     EVENTS.read(transaction)?.page_from(&from, limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_are_those_of_all_kinds() {
+        let unknown = serde_json::from_value::<EventKind>("".into()).unwrap_err();
+        let unknown = unknown.to_string();
+        let (_, listed) = unknown.split_once("expected one of ").unwrap();
+        let listed: Vec<_> = listed
+            .split(", ")
+            .map(|word| word.trim_matches('`'))
+            .collect();
+        assert_eq!(listed, EventKind::WORDS);
+    }
 }

@@ -1,11 +1,13 @@
 //! Which rows are shown: by file, state, destination, kind and time.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use jiff::Timestamp;
 
 use crate::cli::args::Filters;
 use crate::cli::exit::Failure;
+use crate::cli::table::plain;
 use crate::index::EventKind;
 use crate::index::inspect::Row;
 
@@ -73,6 +75,32 @@ impl Filter {
             self.named.insert(subject);
         }
         by_source
+    }
+}
+
+/// What is asked for, in words, ` ` before each part; nothing when all is.
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.kind.map(|kind| serde_json::json!(kind));
+        let kind = kind.as_ref().and_then(serde_json::Value::as_str);
+        let parts = [
+            kind.map(|kind| format!(" of kind {kind}")),
+            self.state
+                .as_ref()
+                .map(|state| format!(" in state {state}")),
+            self.pattern
+                .as_ref()
+                .map(|pattern| format!(" about {}", plain(pattern.as_str()))),
+            self.destination
+                .as_ref()
+                .map(|url| format!(" about {}", plain(url))),
+            self.since.map(|since| format!(" since {since:.0}")),
+            self.until.map(|until| format!(" until {until:.0}")),
+        ];
+        parts
+            .into_iter()
+            .flatten()
+            .try_for_each(|part| f.write_str(&part))
     }
 }
 

@@ -5,46 +5,94 @@ use super::printer::Printer;
 use crate::cli::args::InspectArgs;
 use crate::cli::datadir::{Found, database_failed, databases};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::load;
-use crate::index::IndexError;
+use crate::cli::table::plain;
+use crate::cli::{load, out};
 use crate::index::inspect::{Inspection, Row};
+use crate::index::{IndexError, Kind};
 
 /// Prints the rows of every database that `args` mean.
 pub(in crate::cli) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     let filter = Filter::new(&args.filters)?;
     let databases = databases(&load::datadirs(&args.target)?, Exit::Failed)?;
-    print(args.json, &filter, &databases, |inspection, each| {
+    if let Some(wanted) = &args.filters.destination {
+        refuse_unknown(wanted, &databases)?;
+    }
+    let shown = print(args.json, &filter, &databases, |inspection, each| {
         inspection.rows(each)
     })?;
+    if !shown {
+        note_nothing("row", &filter, &databases);
+    }
     Ok(Exit::Done)
 }
 
-/// Prints those of the rows that `visit` finds in each database which `filter` lets pass.
+/// Refuses a destination that no client has.
+fn refuse_unknown(wanted: &str, databases: &[Found]) -> Result<(), Failure> {
+    let mut known = Vec::new();
+    for found in databases.iter().filter(|found| found.kind == Kind::Client) {
+        let inspection = Inspection::open(&found.path).map_err(database_failed)?;
+        let rows = inspection.destinations().map_err(database_failed)?;
+        known.extend(rows.iter().map(|(_, row)| inspection.called(&row.url)));
+    }
+    if known.iter().any(|url| url.contains(wanted)) {
+        return Ok(());
+    }
+    Err(Failure::usage(if known.is_empty() {
+        "--destination: only a client's database has destinations, and there is none with any"
+            .to_owned()
+    } else {
+        format!(
+            "--destination {}: no destination has that in its URL; there are {}",
+            plain(wanted),
+            plain(&known.join(", "))
+        )
+    }))
+}
+
+/// Prints those of the rows that `visit` finds in each database which `filter` lets pass; whether
+/// there were any.
 pub(super) fn print(
     json: bool,
     filter: &Filter,
     databases: &[Found],
     visit: impl Fn(&Inspection, &mut dyn FnMut(Row) -> bool) -> Result<(), IndexError>,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let mut printer = Printer::new(json);
+    let mut shown = false;
     for found in databases {
         let inspection = Inspection::open(&found.path).map_err(database_failed)?;
         let mut filter = filter.clone();
         let mut trouble = None;
-        if !printer.begin(&found.path, &inspection)? {
-            break;
-        }
+        let mut begun = false;
+        let mut show = |row: &Row| {
+            // A heading stands over rows, or not at all.
+            let wanted = begun || printer.begin(&found.path, &inspection)?;
+            begun = true;
+            Ok(wanted && printer.row(row)?)
+        };
         visit(&inspection, &mut |row| {
             !filter.lets_pass(&row)
-                || printer.row(&row).unwrap_or_else(|error| {
+                || show(&row).unwrap_or_else(|error| {
                     trouble = Some(error);
                     false
                 })
         })
         .map_err(database_failed)?;
+        shown |= begun;
         if let Some(error) = trouble {
             return Err(error);
         }
     }
-    printer.end()
+    printer.end()?;
+    Ok(shown)
+}
+
+/// Says that no `what` is there which `filter` lets pass: no output at all would leave open whether
+/// anything was looked at.
+pub(super) fn note_nothing(what: &str, filter: &Filter, databases: &[Found]) {
+    let paths = databases
+        .iter()
+        .map(|found| found.path.display().to_string());
+    let paths = plain(&paths.collect::<Vec<_>>().join(", "));
+    out::note(&format!("shaftlog: no {what}{filter} in {paths}\n"));
 }

@@ -32,8 +32,8 @@ use super::event::EVENTS;
 use super::reader::Reader;
 use super::schema::Kind;
 use super::server;
-use crate::limits::INSPECT_ROWS;
-use crate::types::{FileId, StableName, StoreId, WirePath};
+use crate::limits::{EMBEDDED_URL, INSPECT_ROWS};
+use crate::types::{FileId, Shown, StableName, StoreId, WirePath};
 
 /// A database opened for reading.
 pub struct Inspection {
@@ -69,6 +69,18 @@ impl Inspection {
         }
     }
 
+    /// What a destination is called for people: its URL, or the directory of `sync --to DIR`, whose
+    /// server has no address.
+    pub fn called(&self, url: &str) -> String {
+        // The database is <datadir>/.shaftlog/client.redb.
+        match self.path.ancestors().nth(2) {
+            Some(datadir) if url == EMBEDDED_URL => {
+                Shown(datadir.as_os_str().as_encoded_bytes()).to_string()
+            }
+            _ => url.to_owned(),
+        }
+    }
+
     /// Visits every row, table by table, until `each` says false.
     pub fn rows(&self, mut each: impl FnMut(Row) -> bool) -> Result<(), IndexError> {
         let each: &mut dyn FnMut(Row) -> bool = &mut each;
@@ -76,7 +88,7 @@ impl Inspection {
             Kind::Client => self.client_rows(each)?,
             Kind::Server => {
                 self.table(&server::FILES, |path, file| server_file(path, &file), each)?
-                    && self.table(&server::BOOTS, boot_row, each)?
+                    && self.boots(each)?
                     && self.table(
                         &server::QUARANTINE,
                         |copy, row| quarantine_row(copy, &row),
@@ -88,6 +100,21 @@ impl Inspection {
             self.events(0, each)?;
         }
         Ok(())
+    }
+
+    /// Visits the runs of a server in their order: their identities, which are the keys, have none.
+    fn boots(&self, each: &mut dyn FnMut(Row) -> bool) -> Result<bool, IndexError> {
+        let rows = self.read(|transaction| {
+            server::BOOTS
+                .read(transaction)?
+                .page(Bound::Unbounded, usize::MAX)
+        });
+        let mut rows = rows?;
+        rows.sort_unstable_by_key(|(_, row)| row.first);
+        Ok(rows
+            .into_iter()
+            .map(|(boot, row)| boot_row(boot, row))
+            .all(each))
     }
 
     /// Visits the events from number `from` on until `each` says false.
@@ -136,8 +163,9 @@ impl Inspection {
             && self.table(
                 &client::DESTINATIONS,
                 |id, row| {
-                    urls.insert(id, row.url.clone());
-                    destination_row(row)
+                    let called = self.called(&row.url);
+                    urls.insert(id, called.clone());
+                    destination_row(called, row)
                 },
                 each,
             )?;

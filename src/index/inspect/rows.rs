@@ -72,7 +72,7 @@ pub struct ClientFileRow {
 /// What a destination has confirmed of a file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct ProgressRow {
-    /// The destination's URL.
+    /// The destination's URL, or the directory of `sync --to DIR`.
     pub destination: String,
     /// Stable name of the file, shown.
     pub name: String,
@@ -98,7 +98,7 @@ pub struct ProgressRow {
 /// A destination.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct DestinationRow {
-    /// Its URL.
+    /// Its URL, or the directory of `sync --to DIR`.
     pub destination: String,
     /// Whether it has proved to be a server of ours.
     pub verified: bool,
@@ -265,6 +265,33 @@ pub struct EventRow {
 }
 
 impl Row {
+    /// The words for how something stands, in any table that has such a word.
+    pub const STATES: [&'static str; 18] = [
+        // A client's files.
+        "active",
+        "renaming",
+        "superseded",
+        "lost",
+        "releasing",
+        "released",
+        // What a destination has of them, where `lost` may stand too.
+        "pending",
+        "current",
+        "conflict",
+        "error",
+        // A destination, or `active`.
+        "stopped",
+        // A server's files.
+        "vouched",
+        "unproven",
+        "regressed",
+        "diverged",
+        "retired",
+        // Copies in quarantine.
+        "kept",
+        "gone",
+    ];
+
     /// The bytes that a pattern is matched with: path (leading slash) or stable name of the file
     /// that the row is about; `None` for rows about no file.
     pub fn subject(&self) -> Option<Vec<u8>> {
@@ -284,7 +311,7 @@ impl Row {
 
     /// The word for how it stands, of rows that have one.
     pub fn state(&self) -> Option<&'static str> {
-        match self {
+        let state = match self {
             Self::ClientFile(row) => Some(row.state),
             Self::Progress(row) => Some(row.state),
             Self::Destinations(row) => Some(row.state),
@@ -295,7 +322,9 @@ impl Row {
             | Self::History(_)
             | Self::Boots(_)
             | Self::Events(_) => None,
-        }
+        };
+        debug_assert!(state.is_none_or(|state| Self::STATES.contains(&state)));
+        state
     }
 
     /// The URL of the destination that it is about.
@@ -363,13 +392,13 @@ pub(super) fn progress_row(destination: String, row: Progress, name: StableName)
     })
 }
 
-pub(super) fn destination_row(row: Destination) -> Row {
+pub(super) fn destination_row(destination: String, row: Destination) -> Row {
     let (state, reason) = match row.state {
         DestinationState::Active => ("active", None),
         DestinationState::Stopped { reason } => ("stopped", Some(reason)),
     };
     Row::Destinations(DestinationRow {
-        destination: row.url,
+        destination,
         verified: row.verified,
         state,
         reason,
