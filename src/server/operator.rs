@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::core::Core;
 use super::files::{Claim, Work};
@@ -116,7 +116,25 @@ fn whole(core: &Core, mut claim: Claim) -> Result<Vec<String>, Refused> {
 fn end(core: &Core, mut claim: Claim, from: u64) -> Result<Vec<String>, Refused> {
     let path = claim.path().clone();
     recover::look(core, &mut claim)?;
-    let state = claim.known().map_err(Refused::from)?;
+    let rest = cut(core, &mut claim, from);
+    // Whatever comes of it, what was known is known no longer.
+    claim.state = None;
+    let rest = rest?;
+    if let Err(trouble) = recover::note_cut(core, &path, rest.start()) {
+        debug!("{path}: it will be read once more: {trouble}");
+    }
+    Ok(vec![format!(
+        "{path}: bytes {} to {} are in quarantine",
+        rest.start(),
+        rest.end()
+    )])
+}
+
+/// The bytes that were cut.
+fn cut(core: &Core, claim: &mut Claim, from: u64) -> Result<ByteRange, Refused> {
+    const WHY: &str = "moved aside by the operator";
+    let path = claim.path().clone();
+    let state = claim.known()?;
     let row = state.row.clone();
     let row = row.ok_or_else(|| because(format!("there is no delivered file {path}")))?;
     if state.is_frozen() {
@@ -132,7 +150,6 @@ fn end(core: &Core, mut claim: Claim, from: u64) -> Result<Vec<String>, Refused>
     let file = state.file.clone();
     let file = file.ok_or(Trouble::Busy("the file is gone"))?;
     if rest.start() < length {
-        // First the row: a crash must never leave fewer bytes than it vouches for.
         let hasher = recover::hash_on(core, &file, PrefixHasher::new(), rest.start())?;
         let vouching = Vouching {
             hasher,
@@ -143,22 +160,12 @@ fn end(core: &Core, mut claim: Claim, from: u64) -> Result<Vec<String>, Refused>
             adopts: false,
             writer: row.writer.clone(),
         };
-        vouch::vouch_and_wait(core, &mut claim, vouching)?;
+        vouch::vouch_and_cut(core, claim, vouching, rest, WHY)?;
+    } else {
+        let epoch = state.epoch;
+        quarantine::set_aside(core, &path, epoch, &file, rest, WHY)?;
     }
-    let epoch = claim.known()?.epoch;
-    claim.state = None;
-    quarantine::set_aside(
-        core,
-        &path,
-        epoch,
-        &file,
-        rest,
-        "moved aside by the operator",
-    )?;
-    Ok(vec![format!(
-        "{path}: bytes {} to {size} are in quarantine",
-        rest.start()
-    )])
+    Ok(rest)
 }
 
 async fn retire_all(

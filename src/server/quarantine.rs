@@ -1,8 +1,8 @@
 //! Nothing is cut off or moved away before it is kept below `.shaftlog/quarantine`, with a row and
 //! an event that say what it is.
 //!
-//! The end of a tail that differs from what is delivered now is copied, made durable and recorded,
-//! and only then cut off the file: a crash leaves the copy, the tail, or both. A whole file is
+//! The end of a file, be it a tail that differs from what is delivered now, is copied, made durable
+//! and recorded, and only then cut off: a crash leaves the copy, the tail, or both. A whole file is
 //! renamed, see [`close`], or copied where another filesystem is mounted on the way to it. [`thin`]
 //! keeps the quarantine within its bounds.
 
@@ -10,7 +10,7 @@ use std::io;
 
 use tracing::warn;
 
-use super::commit::Epoch;
+use super::commit::{Epoch, Uncommitted};
 use super::core::Core;
 use super::data::DataFile;
 use super::recover::{self, Trouble};
@@ -21,7 +21,7 @@ use crate::prefix::PrefixHasher;
 use crate::sys::dir::Access;
 use crate::sys::file::{self, File, FileKind, FileStat};
 use crate::sys::{clock, host};
-use crate::types::{ByteRange, Offset, Prefix, WirePath};
+use crate::types::{ByteRange, CommitNumber, Offset, Prefix, WirePath};
 
 /// Mode of the quarantine and of what lies in it: it may be anybody's log.
 const DIR_MODE: u32 = 0o700;
@@ -40,6 +40,22 @@ pub(crate) fn set_aside(
     range: ByteRange,
     why: &str,
 ) -> Result<(), Trouble> {
+    set_aside_with(core, path, file, range, why, None, |changes| {
+        core.commits.submit_and_wait(epoch, changes)
+    })
+}
+
+/// The same when a life of the path ends by it, whose row was `ended`; `commit` has what is said of
+/// the copy committed together with the row that follows.
+pub(super) fn set_aside_with(
+    core: &Core,
+    path: &WirePath,
+    file: &DataFile,
+    range: ByteRange,
+    why: &str,
+    ended: Option<&ServerFile>,
+    commit: impl FnOnce(Vec<ServerChange>) -> Result<CommitNumber, Uncommitted>,
+) -> Result<(), Trouble> {
     let _unthinned = core.quarantine.read();
     let name = save(core, file, range)?;
     let detail = format!(
@@ -51,10 +67,10 @@ pub(crate) fn set_aside(
     let event = NewEvent::now(EventKind::TailQuarantined, path.as_bytes(), detail);
     let kept = Quarantined {
         path: path.as_bytes().to_vec(),
-        id: None,
+        id: ended.map(|row| row.id),
         start: range.start(),
         end: range.end(),
-        recorded: None,
+        recorded: ended.map(|row| row.vouched),
         found: None,
         inode: None,
         at: clock::now(),
@@ -64,8 +80,7 @@ pub(crate) fn set_aside(
         name: name.clone(),
         row: Box::new(kept),
     };
-    let changes = vec![kept, ServerChange::Event(event)];
-    if core.commits.submit_and_wait(epoch, changes).is_err() {
+    if commit(vec![kept, ServerChange::Event(event)]).is_err() {
         // The tail is where it was: each retry would leave one more copy of it.
         core.dir.unlink(&relative(&name))?;
         return Err(Trouble::Busy("the index could not be written"));

@@ -462,6 +462,23 @@ pub(crate) fn hash_short_tail(core: &Core, state: &mut FileState) -> Result<(), 
     find_hash(core, state, size)
 }
 
+/// The file was cut at `end` by this server: if that is where its row ends, remember how it looks
+/// now.
+pub(super) fn note_cut(core: &Core, path: &WirePath, end: Offset) -> Result<(), Trouble> {
+    let epoch = core.commits.epoch();
+    let row = core.index.file(path)?;
+    let stat = regular(core, path)?;
+    let (Some(mut row), Some(stat)) = (row, stat) else {
+        return Ok(());
+    };
+    if row.vouched.length == end && stat.size == end && stat.inode == row.footprint.inode {
+        row.footprint = footprint(&stat);
+        let changes = vec![ServerChange::put(path.clone(), row)];
+        core.commits.submit_and_wait(epoch, changes)?;
+    }
+    Ok(())
+}
+
 /// Somebody touched the file and changed nothing: remember how it looks now, so that the next
 /// start need not hash it.
 fn note_footprint(

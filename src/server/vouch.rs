@@ -17,6 +17,7 @@ use super::data::DataFile;
 use super::evidence;
 use super::files::{Claim, Entry, FileState, Shown};
 use super::flight::Flight;
+use super::quarantine;
 use super::recover::{self, Trouble};
 use super::reply::Reply;
 use crate::index::server::{ServerChange, ServerFile, ServerState};
@@ -25,7 +26,7 @@ use crate::limits::IO_CHUNK;
 use crate::prefix::PrefixHasher;
 use crate::sys::clock;
 use crate::sys::file::{self, FileStat};
-use crate::types::{Offset, WirePath};
+use crate::types::{ByteRange, Offset, WirePath};
 
 /// What is to be vouched for.
 #[derive(Clone)]
@@ -81,24 +82,32 @@ pub(crate) fn vouch(core: &Arc<Core>, mut claim: Claim, vouching: Vouching, repl
     }
 }
 
-/// The same without an answer, at once: waits for the commit, and the claim goes on from it.
-pub(crate) fn vouch_and_wait(
+/// The same for less than the file has, without an answer, at once: the bytes of `rest`, behind it,
+/// go into quarantine. Waits for the commit, and the claim goes on from it.
+///
+/// Row and copy are committed together, and before the cut: a crash never leaves fewer bytes than
+/// are vouched for, nor a life of the path that nothing tells of.
+pub(crate) fn vouch_and_cut(
     core: &Core,
     claim: &mut Claim,
     vouching: Vouching,
+    rest: ByteRange,
+    why: &str,
 ) -> Result<(), Trouble> {
     let path = claim.path().clone();
     let state = claim.known()?;
     let stat = written(core, &path, state, vouching.size)?;
     let row = row(core, state, &vouching, &stat);
-    if let Some(file) = &state.file {
-        make_durable(core, &path, state.epoch, file)?;
-    }
+    let file = state.file.clone();
+    let file = file.ok_or(Trouble::Busy("the file is gone"))?;
+    make_durable(core, &path, state.epoch, &file)?;
     core.dir.sync_chain(path.as_bytes())?;
-    let changes = changes(&path, state.row.as_ref(), &row, vouching.adopts);
-    core.commits
-        .submit_and_wait(state.epoch, changes)
-        .map_err(|_| Trouble::Busy("the index could not be written"))?;
+    let mut changes = changes(&path, state.row.as_ref(), &row, vouching.adopts);
+    let ended = state.row.as_ref().filter(|old| old.id != row.id);
+    quarantine::set_aside_with(core, &path, &file, rest, why, ended, |copied| {
+        changes.extend(copied);
+        core.commits.submit_and_wait(state.epoch, changes)
+    })?;
     advance(state, row, vouching.hasher, stat);
     Ok(())
 }

@@ -112,3 +112,37 @@ fn a_life_that_ended_without_a_file_is_told_too() {
     wait_until("it is delivered anew", || history().len() == 2);
     assert_eq!(history()[0], ended[0]);
 }
+
+#[test]
+fn a_life_that_an_operator_made_shorter_is_told_too() {
+    let mut pair = Pair::new(&[("a", b"hello world\n")]);
+    assert!(pair.client.terminate().success());
+    let server = pair.server.datadir.clone();
+    let history = || json(&["db", "history", "/x/a"], &server).1;
+    let before = history();
+    let quarantine = |from: &str| {
+        let output = told(&["quarantine", "/x/a", "--from", from], &server, &[]);
+        assert!(output.status.success(), "{}", said(&output));
+    };
+    quarantine("5");
+    let kept = &rows(&server, "quarantine")[0];
+    assert_eq!(kept["life"], before[0]["life"]);
+    assert_eq!(kept["recorded"]["blake3"], before[0]["blake3"]);
+    let [ended, now] = &history()[..] else {
+        panic!("{:?}", history())
+    };
+    for key in ["life", "length", "blake3", "at", "writer"] {
+        assert_eq!(ended[key], before[0][key], "{key}");
+    }
+    assert_eq!(
+        (&ended["present"], &now["present"], &now["length"]),
+        (&false.into(), &true.into(), &5.into())
+    );
+    quarantine("3");
+    let lengths: Vec<_> = history()
+        .iter()
+        .map(|row| row["length"].as_u64().unwrap())
+        .collect();
+    assert_eq!(lengths, [12, 5, 3]);
+    assert_eq!(json(&["db", "check"], &server), (Some(0), Vec::new()));
+}

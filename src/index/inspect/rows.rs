@@ -221,7 +221,8 @@ pub struct QuarantineRow {
     pub copy: String,
     /// Path that it was at, with its leading slash, shown.
     pub path: String,
-    /// The life of the path that ended so; `None` when only the end of the file was moved.
+    /// The life of the path that ended so; `None` when only bytes that nobody had vouched for were
+    /// moved.
     pub life: Option<FileId>,
     /// Where in the file its first byte was.
     pub start: Offset,

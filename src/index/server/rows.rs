@@ -98,7 +98,7 @@ pub struct HistoryRow {
 pub struct Quarantined {
     /// The path that it was at, as bytes below the datadir.
     pub path: Vec<u8>,
-    /// That life of the path, if it had a row.
+    /// The life of the path that ended so, if one did.
     pub id: Option<FileId>,
     /// Where in the file its first byte was.
     pub start: Offset,

@@ -253,12 +253,8 @@ impl Task {
         if vouch.quarantine_rest
             && let Some(rest) = ByteRange::new(length, state.size())
         {
-            // First the row: a crash must never leave fewer bytes than it vouches for.
-            vouch::vouch_and_wait(core, &mut self.claim, vouching.clone())?;
-            let state = self.claim.known()?;
-            if let Some(file) = &state.file {
-                quarantine::set_aside(core, &path, state.epoch, file, rest, quarantine::DIFFER)?;
-            }
+            let claim = &mut self.claim;
+            vouch::vouch_and_cut(core, claim, vouching.clone(), rest, quarantine::DIFFER)?;
             vouching.size = length;
         }
         Ok(vouching)
