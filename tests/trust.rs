@@ -16,6 +16,7 @@ mod trust {
     pub mod authority;
     pub mod certificates;
     pub mod commands;
+    pub mod directories;
     pub mod handshakes;
     pub mod identities;
     pub mod limits;

@@ -9,7 +9,7 @@
 mod finder;
 mod mail;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,9 +20,11 @@ use self::finder::{Count, Finder};
 pub use self::mail::Mail;
 use self::mail::Post;
 use super::catalogue::{AdoptError, Catalogue};
+use super::skips::{Skip, Skips};
 use super::walk::{Tally, Walker};
 use crate::config::PatternSettings;
-use crate::sys::dir;
+use crate::sys::way;
+use crate::types::Shown;
 
 /// The watches of source directories.
 struct Directories {
@@ -65,12 +67,12 @@ fn exhausted(error: &notify::Error, catalogue: &Catalogue) {
 /// What the last whole scan has left.
 #[derive(Debug, Default, Clone)]
 pub struct Report {
-    /// Regular files that patterns select.
+    /// Regular files that patterns select and take.
     pub files: u64,
-    /// Symbolic links that were passed over.
-    pub symlinks: u64,
-    /// FIFOs, sockets and devices that were passed over.
-    pub special: u64,
+    /// What patterns select and was passed over.
+    pub skipped: Skips,
+    /// Files that should be delivered and cannot be taken in, and directories that cannot be read.
+    pub failed: u64,
     /// What lies on other filesystems than the datadir.
     pub unlinkable: Vec<Unlinkable>,
 }
@@ -108,6 +110,8 @@ pub struct Discovery {
     directories: Option<Directories>,
     failures: HashMap<Vec<u8>, AdoptError>,
     report: Report,
+    /// Of what kind something was passed over and said so, by pattern.
+    said: HashSet<(usize, Skip)>,
     scanned: bool,
 }
 
@@ -129,6 +133,7 @@ impl Discovery {
             directories: None,
             failures: HashMap::new(),
             report: Report::default(),
+            said: HashSet::new(),
             scanned: false,
         }
     }
@@ -155,7 +160,8 @@ impl Discovery {
         let mut finder = Finder::new(self, before);
         let tally = walker.walk(&mut finder);
         let counts = finder.finish(&tally);
-        self.sum_up(&tally, &counts);
+        self.say_skipped(&tally.skipped);
+        self.sum_up(tally, &counts);
         self.watch_missing_roots();
         if !std::mem::replace(&mut self.scanned, true) {
             self.catalogue.adopt_orphans();
@@ -174,8 +180,10 @@ impl Discovery {
         for path in &paths {
             let looked = walker.look_at(path, &mut finder);
             tally.unreadable.extend(looked.unreadable);
+            tally.skipped.extend(looked.skipped);
         }
         finder.finish(&tally);
+        self.say_skipped(&tally.skipped);
         self.watch_missing_roots();
     }
 
@@ -186,7 +194,24 @@ impl Discovery {
         patterns > 0 && wholly.count() == patterns
     }
 
-    fn sum_up(&mut self, tally: &Tally, counts: &HashMap<String, Count>) {
+    /// Says of what kind something is passed over, once for each pattern; a run that ends has it in
+    /// its summary.
+    fn say_skipped(&mut self, skipped: &Skips) {
+        if self.directories.is_none() {
+            return;
+        }
+        for (number, skip, met) in skipped.iter() {
+            if self.said.insert((number, skip)) {
+                let pattern = &self.walker.patterns()[number].name;
+                let ([what, _], first) = (skip.words(), Shown(&met.first));
+                tracing::warn!(
+                    "pattern {pattern}: {first} is passed over, a {what}; more like it are only counted, in the status line"
+                );
+            }
+        }
+    }
+
+    fn sum_up(&mut self, tally: Tally, counts: &HashMap<String, Count>) {
         let mut unlinkable = Vec::new();
         for (number, pattern) in self.walker.patterns().iter().enumerate() {
             let count = counts.get(&pattern.name).copied().unwrap_or_default();
@@ -210,8 +235,9 @@ impl Discovery {
         }
         self.report = Report {
             files: tally.files,
-            symlinks: tally.symlinks,
-            special: tally.special,
+            skipped: tally.skipped,
+            failed: counts.values().map(|count| count.failed).sum::<u64>()
+                + tally.unreadable.len() as u64,
             unlinkable,
         };
     }
@@ -225,7 +251,7 @@ impl Discovery {
             .walker
             .roots()
             .filter(|(_, patterns)| patterns.contains(&pattern))
-            .filter_map(|(root, _)| dir::Dir::open(root).ok()?.stat_root().ok())
+            .filter_map(|(root, _)| way::open_dir(root).ok()?.dir.stat_root().ok())
             .map(|stat| stat.device)
             .peekable();
         devices.peek().is_some() && devices.all(|root| root != device)
@@ -260,7 +286,7 @@ impl Discovery {
 }
 
 fn is_directory(path: &Path) -> bool {
-    dir::Dir::open(path).is_ok()
+    way::open_dir(path).is_ok()
 }
 
 #[cfg(test)]

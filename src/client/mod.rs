@@ -17,6 +17,7 @@ pub mod rebuild;
 pub mod release;
 mod scrub;
 pub mod ship;
+pub mod skips;
 pub mod source;
 mod status;
 pub mod supervisor;
@@ -24,4 +25,4 @@ pub mod verify;
 pub mod walk;
 pub mod watch;
 
-pub use supervisor::{RunError, run, warn_once};
+pub use supervisor::{RunError, run, warn_of_hard_links, warn_once};

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::catalogue::{Catalogue, Orphan, Outcome, StartError};
 use super::dirty::Dirty;
+use super::skips::Skip;
 use super::walk::{Found, Visitor, Walker};
 use super::watch::Watches;
 use crate::config::PatternSettings;
@@ -171,7 +172,8 @@ impl Finder<'_> {
 impl Visitor for Finder<'_> {
     fn directory(&mut self, _: &Path) {}
 
-    fn file(&mut self, found: Found<'_>) {
+    fn file(&mut self, found: Found<'_>) -> Option<Skip> {
+        let admitted = found.admits(&found.stat);
         let pattern = self.patterns[found.pattern].name.clone();
         let orphan = Orphan {
             inode: found.stat.inode,
@@ -179,13 +181,17 @@ impl Visitor for Finder<'_> {
             pattern,
         };
         if !self.catalogue.is_linked(orphan.inode) {
-            self.unlinked.push(orphan);
-            return;
+            // A link would be given to it: only what may be delivered can have one.
+            if admitted.is_ok() {
+                self.unlinked.push(orphan);
+            }
+            return admitted.err();
         }
         self.batch.push(orphan);
         if self.batch.len() >= ADOPT_BATCH {
             self.adopt();
         }
+        None
     }
 }
 
@@ -205,6 +211,7 @@ mod tests {
 
     use super::*;
     use crate::config::glob::{Exclude, Glob};
+    use crate::config::owner::Owners;
     use crate::config::rename::Naming;
 
     fn all_of(log: &Path) -> PatternSettings {
@@ -212,6 +219,7 @@ mod tests {
             name: "p".to_owned(),
             glob: Glob::parse(&format!("{}/*", log.display())).unwrap(),
             exclude: Exclude::default(),
+            owners: Owners::Any,
             naming: Naming::template("p", None).unwrap(),
             volatile: Vec::new(),
         }

@@ -82,12 +82,12 @@ fn passed_over(report: &Report) -> String {
     for it in &report.unlinkable {
         let _ = write!(text, "; {it}");
     }
-    if report.symlinks + report.special > 0 {
-        let (symlinks, special) = (report.symlinks, report.special);
-        let _ = write!(
-            text,
-            "; passed over: {symlinks} symbolic links, {special} special files"
-        );
+    if report.failed > 0 {
+        let _ = write!(text, "; {} cannot be taken in", report.failed);
+    }
+    let skipped = report.skipped.to_string();
+    if !skipped.is_empty() {
+        let _ = write!(text, "; passed over: {skipped}");
     }
     text
 }

@@ -26,6 +26,7 @@ use crate::config::{ClientSettings, Destination};
 use crate::index::IndexError;
 use crate::index::client::ClientIndex;
 use crate::limits::FLUSH_INTERVAL;
+use crate::sys;
 use crate::sys::dir::Dir;
 use crate::tls::{Follow, follow};
 
@@ -336,9 +337,24 @@ pub fn warn_once(settings: &ClientSettings) {
             "{destination}: plain HTTP: anybody on the way can read and change the logs"
         );
     }
+    warn_of_hard_links(settings);
     if logrotate::refuses_links(std::path::Path::new("/")) {
         tracing::warn!(
             "logrotate skips files with more than one hard link, so from now on it does not rotate what is delivered: put the line `allowhardlink` into /etc/logrotate.d/00-shaftlog"
+        );
+    }
+}
+
+/// Says it where anybody may give a log directory a hard link to what they may not read: then only
+/// the owner tells it from a log.
+pub fn warn_of_hard_links(settings: &ClientSettings) {
+    const ROOT: u32 = 0;
+    let mut patterns = settings.patterns.iter();
+    if sys::host::protects_hardlinks() == Some(false)
+        && patterns.any(|pattern| pattern.owners.admit(ROOT))
+    {
+        tracing::warn!(
+            "fs.protected_hardlinks is 0: whoever may write in a log directory can have files delivered that they may not read; set it to 1, or name the owners of the logs by `owner`"
         );
     }
 }

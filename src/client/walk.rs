@@ -1,9 +1,9 @@
 //! Walking the source directories: from each pattern's literal prefix, only where a match may lie.
 //!
 //! Names are bytes. Symbolic links are not followed, except in the literal prefix, which a person
-//! wrote; what is no regular file is counted and left alone; a directory that holds `.shaftlog` is
-//! somebody's datadir and never entered. Everything below a prefix is reached without following
-//! links that are planted meanwhile. The memory grows with the directories still to be entered,
+//! wrote: an ordinary user's link there leads to that user's files only. What is no regular file is
+//! counted and left alone; a directory that holds `.shaftlog` is somebody's datadir and never
+//! entered. Everything below a prefix is reached without following links that are planted meanwhile. The memory grows with the directories still to be entered,
 //! not with the files.
 
 use std::collections::BTreeMap;
@@ -13,20 +13,22 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::skips::{Skip, Skips};
 use crate::config::PatternSettings;
 use crate::limits::PRIVATE_DIR;
-use crate::sys::dir::{Access, Dir, Entry};
+use crate::sys::dir::{self, Access, Dir, Entry};
 use crate::sys::file::{File, FileKind, FileStat};
+use crate::sys::way::{self, Reached};
 
-/// Most unreadable directories that one walk names.
+/// Most unreadable directories and files that one walk names.
 const UNREADABLE: usize = 100;
 
 /// What a walk meets.
 pub trait Visitor {
     /// A directory that is about to be read.
     fn directory(&mut self, path: &Path);
-    /// A regular file that a pattern selects.
-    fn file(&mut self, found: Found<'_>);
+    /// A regular file that a pattern selects; why it is passed over, if it is.
+    fn file(&mut self, found: Found<'_>) -> Option<Skip>;
 }
 
 /// A regular file that a pattern selects.
@@ -37,28 +39,38 @@ pub struct Found<'a> {
     pub pattern: usize,
     /// What it is.
     pub stat: FileStat,
-    root: &'a Dir,
+    settings: &'a PatternSettings,
+    root: &'a Reached,
     relative: Vec<u8>,
 }
 
 impl Found<'_> {
+    /// Whether the pattern takes the file that `stat` tells of, which was found here.
+    pub fn admits(&self, stat: &FileStat) -> Result<(), Skip> {
+        if self.root.led_by.is_some_and(|user| user != stat.uid) {
+            return Err(Skip::Led);
+        }
+        if !self.settings.owners.admit(stat.uid) {
+            return Err(Skip::Owner);
+        }
+        Ok(())
+    }
+
     /// Opens whatever has the path now, for reading; not necessarily what [`stat`](Self::stat)
     /// tells of.
     pub fn open(&self) -> io::Result<File> {
-        self.root.open_file(&self.relative, Access::Read)
+        self.root.dir.open_file(&self.relative, Access::Read)
     }
 }
 
 /// What a walk counted.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Regular files that a pattern selects.
+    /// Regular files that a pattern selects and takes.
     pub files: u64,
-    /// Symbolic links that a pattern would select.
-    pub symlinks: u64,
-    /// FIFOs, sockets and devices that a pattern would select.
-    pub special: u64,
-    /// Directories that could not be read, the first hundred of them.
+    /// What patterns select and was passed over.
+    pub skipped: Skips,
+    /// What could not be looked at, the first hundred of them.
     pub unreadable: Vec<(PathBuf, io::Error)>,
 }
 
@@ -125,8 +137,8 @@ impl Walker {
     }
 
     fn walk_root(&self, root: &Root, visitor: &mut dyn Visitor, tally: &mut Tally) {
-        match Dir::open(&root.path) {
-            Ok(dir) => self.descend(root, &dir, Vec::new(), visitor, tally),
+        match way::open_dir(&root.path) {
+            Ok(reached) => self.descend(root, &reached, Vec::new(), visitor, tally),
             Err(error) => tally.unreadable(&root.path, error),
         }
     }
@@ -139,51 +151,51 @@ impl Walker {
         tally: &mut Tally,
     ) {
         let relative = relative.as_os_str().as_bytes();
-        let looked = Dir::open(&root.path).and_then(|dir| {
-            let stat = dir.stat(relative)?;
-            Ok((dir, stat))
+        let looked = way::open_dir(&root.path).and_then(|reached| {
+            let stat = reached.dir.stat(relative)?;
+            Ok((reached, stat))
         });
-        let (dir, kind) = match looked {
-            Ok((dir, Some(stat))) => (dir, stat.kind),
+        let (reached, kind) = match looked {
+            Ok((reached, Some(stat))) => (reached, stat.kind),
             Ok((_, None)) => return,
-            Err(error) => return tally.unreadable(&absolute(root, relative), error),
+            Err(error) => return tally.unreadable_below(&absolute(root, relative), error),
         };
         let path = absolute(root, relative);
-        if is_beneath_private(&dir, relative) {
+        if is_beneath_private(&reached.dir, relative) {
             return;
         }
         if kind != FileKind::Directory {
-            self.meet(root, &dir, relative.to_vec(), kind, visitor, tally);
+            self.meet(root, &reached, relative.to_vec(), kind, visitor, tally);
         } else if self.may_descend(root, path.as_os_str().as_bytes()) {
-            self.descend(root, &dir, relative.to_vec(), visitor, tally);
+            self.descend(root, &reached, relative.to_vec(), visitor, tally);
         }
     }
 
     fn descend(
         &self,
         root: &Root,
-        dir: &Dir,
+        reached: &Reached,
         from: Vec<u8>,
         visitor: &mut dyn Visitor,
         tally: &mut Tally,
     ) {
         let mut directories = vec![from];
         while let Some(directory) = directories.pop() {
-            if is_private(dir, &directory) {
+            if is_private(&reached.dir, &directory) {
                 continue;
             }
             let path = absolute(root, &directory);
             visitor.directory(&path);
-            let read = dir.visit(&directory, |Entry { name, kind }| {
+            let read = reached.dir.visit(&directory, |Entry { name, kind }| {
                 let relative = join(&directory, &name);
                 if kind != FileKind::Directory {
-                    self.meet(root, dir, relative, kind, visitor, tally);
+                    self.meet(root, reached, relative, kind, visitor, tally);
                 } else if self.may_descend(root, absolute(root, &relative).as_os_str().as_bytes()) {
                     directories.push(relative);
                 }
             });
             if let Err(error) = read {
-                tally.unreadable(&path, error);
+                tally.unreadable_below(&path, error);
             }
         }
     }
@@ -192,7 +204,7 @@ impl Walker {
     fn meet(
         &self,
         root: &Root,
-        dir: &Dir,
+        reached: &Reached,
         relative: Vec<u8>,
         kind: FileKind,
         visitor: &mut dyn Visitor,
@@ -207,24 +219,31 @@ impl Walker {
         let Some(pattern) = (0..self.patterns.len()).find(selects) else {
             return;
         };
-        match kind {
-            FileKind::Symlink => tally.symlinks += 1,
-            FileKind::Other | FileKind::Directory => tally.special += 1,
+        let skip = match kind {
+            FileKind::Symlink => Some(Skip::Symlink),
+            FileKind::Other | FileKind::Directory => Some(Skip::Special),
             FileKind::Regular => {
-                // `None`: gone again.
-                if let Ok(Some(stat)) = dir.stat(&relative)
-                    && stat.kind == FileKind::Regular
-                {
-                    tally.files += 1;
-                    visitor.file(Found {
-                        path: path.to_vec(),
-                        pattern,
-                        stat,
-                        root: dir,
-                        relative,
-                    });
-                }
+                let stat = match reached.dir.stat(&relative) {
+                    Ok(Some(stat)) if stat.kind == FileKind::Regular => stat,
+                    // Gone again, or something else by now.
+                    Ok(_) => return,
+                    Err(error) => {
+                        return tally.unreadable_below(Path::new(OsStr::from_bytes(path)), error);
+                    }
+                };
+                visitor.file(Found {
+                    path: path.to_vec(),
+                    pattern,
+                    stat,
+                    settings: &self.patterns[pattern],
+                    root: reached,
+                    relative,
+                })
             }
+        };
+        match skip {
+            Some(skip) => tally.skipped.add(pattern, skip, path),
+            None => tally.files += 1,
         }
     }
 
@@ -235,7 +254,14 @@ impl Walker {
 }
 
 impl Tally {
-    /// A missing directory is none that could not be read.
+    /// Below a root, a link where a directory was is gone like anything that is exchanged.
+    fn unreadable_below(&mut self, path: &Path, error: io::Error) {
+        if !dir::met_a_link(&error) {
+            self.unreadable(path, error);
+        }
+    }
+
+    /// What is missing is nothing that could not be read.
     fn unreadable(&mut self, path: &Path, error: io::Error) {
         let missing = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
         if !missing.contains(&error.kind()) && self.unreadable.len() < UNREADABLE {
@@ -286,6 +312,7 @@ mod tests {
 
     use super::*;
     use crate::config::glob::{Exclude, Glob};
+    use crate::config::owner::Owners;
     use crate::config::rename::Naming;
 
     #[derive(Default)]
@@ -299,11 +326,12 @@ mod tests {
         fn directory(&mut self, path: &Path) {
             self.directories.push(path.to_owned());
         }
-        fn file(&mut self, found: Found<'_>) {
+        fn file(&mut self, found: Found<'_>) -> Option<Skip> {
             assert!(found.open().is_ok());
             let path = String::from_utf8_lossy(&found.path).into_owned();
             self.files.push((path, found.pattern));
             self.paths.push(found.path);
+            None
         }
     }
 
@@ -321,6 +349,7 @@ mod tests {
                 name: "p".to_owned(),
                 glob: Glob::parse(&at(pattern)).unwrap(),
                 exclude: Exclude::parse(["*.gz"]).unwrap(),
+                owners: Owners::Any,
                 naming: Naming::template("p", None).unwrap(),
                 volatile: Vec::new(),
             });
@@ -399,9 +428,11 @@ mod tests {
         let _socket = UnixListener::bind(tree.path("log/socket.log")).unwrap();
         let (found, tally) = tree.walk();
         assert_eq!(paths(&found), ["log/a.log"]);
-        assert_eq!((tally.symlinks, tally.special), (2, 1));
+        let met = |skip| tally.skipped.count(skip);
+        assert_eq!((met(Skip::Symlink), met(Skip::Special)), (2, 1));
         assert_eq!(tree.look_at("log/dir/s.log").0, []);
-        assert_eq!(tree.look_at("log/s.log").1.symlinks, 1);
+        let tally = tree.look_at("log/s.log").1;
+        assert_eq!(tally.skipped.count(Skip::Symlink), 1);
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::destination::{BadTemplate, BadUrl, Destination};
-use super::error::{Problem, Step};
+use super::error::Problem;
 use super::fields::Fields;
 use super::glob::{Exclude, Glob};
 use super::keys;
+use super::owner::{self, Owners};
 use super::rename::Naming;
 use super::tls;
 use super::upkeep::{self, Upkeep};
@@ -23,6 +24,8 @@ pub struct Environment {
     /// The machine's id, for `{machine}`; asked only when a URL holds it, with the client's
     /// datadir, where the id of a machine without one is kept.
     pub machine_id: fn(&Path) -> io::Result<String>,
+    /// The id of a user by name, for `owner`.
+    pub user_id: fn(&str) -> io::Result<Option<u32>>,
 }
 
 impl Environment {
@@ -31,6 +34,7 @@ impl Environment {
         Self {
             hostname: sys::host::hostname(),
             machine_id: sys::host::machine_id_or_new,
+            user_id: sys::host::user_id,
         }
     }
 
@@ -43,6 +47,7 @@ impl Environment {
                 let id = sys::host::machine_id(datadir)?;
                 Ok(id.unwrap_or_else(|| "made-at-the-first-start".to_owned()))
             },
+            user_id: sys::host::user_id,
         }
     }
 }
@@ -79,6 +84,8 @@ pub struct PatternSettings {
     pub glob: Glob,
     /// Those of them that are left out.
     pub exclude: Exclude,
+    /// Whose files they are: others at these paths are passed over.
+    pub owners: Owners,
     /// The stable names of its files.
     pub naming: Naming,
     /// Ranges of bytes that change later, in ascending order: delivered as they were first read.
@@ -121,7 +128,7 @@ pub(super) fn read(
             .and_then(|connections| usize::try_from(connections).ok())
             .unwrap_or(limits::CONNECTIONS),
         upkeep: upkeep::read(&fields)?,
-        patterns: patterns(text, &fields, &datadir)?,
+        patterns: patterns(text, &fields, &datadir, environment)?,
         destinations: destinations(text, &fields, &datadir, environment)?,
         datadir,
     })
@@ -131,11 +138,22 @@ fn patterns(
     text: &str,
     fields: &Fields<'_>,
     datadir: &Path,
+    environment: &Environment,
 ) -> Result<Vec<PatternSettings>, Problem> {
+    let everybody = owner::read(fields, environment)?.unwrap_or_default();
     let mut alternatives = 0;
     let mut patterns: Vec<PatternSettings> = Vec::new();
     for (steps, node) in fields.list("scan_paths")? {
-        let settings = pattern(text, steps.clone(), node, datadir)?;
+        let fields = Fields::of(
+            text,
+            steps.clone(),
+            node,
+            keys::SCAN_PATH,
+            "an entry of `scan_paths`",
+        )?;
+        let owners = owner::read(&fields, environment)?;
+        let owners = owners.unwrap_or_else(|| everybody.clone());
+        let settings = pattern(text, &fields, datadir, owners)?;
         upkeep::one_volatile_a_name(&patterns, &settings, &steps)?;
         alternatives += settings.glob.alternatives() + settings.exclude.alternatives();
         if alternatives > limits::GLOB_ALTERNATIVES_IN_ALL {
@@ -152,17 +170,10 @@ fn patterns(
 
 fn pattern(
     text: &str,
-    steps: Vec<Step>,
-    node: &Node,
+    fields: &Fields<'_>,
     datadir: &Path,
+    owners: Owners,
 ) -> Result<PatternSettings, Problem> {
-    let fields = Fields::of(
-        text,
-        steps,
-        node,
-        keys::SCAN_PATH,
-        "an entry of `scan_paths`",
-    )?;
     let name = fields.text("name")?.unwrap_or_default();
     let settings = PatternSettings {
         name: name.to_owned(),
@@ -170,10 +181,11 @@ fn pattern(
             .map_err(|error| fields.problem("pattern", error.to_string()))?,
         exclude: Exclude::parse(fields.texts("exclude")?)
             .map_err(|error| fields.problem("exclude", error.to_string()))?,
-        naming: naming(name, &fields)?,
-        volatile: upkeep::volatile(text, &fields)?,
+        owners,
+        naming: naming(name, fields)?,
+        volatile: upkeep::volatile(text, fields)?,
     };
-    check_reach(&fields, &settings, datadir)?;
+    check_reach(fields, &settings, datadir)?;
     Ok(settings)
 }
 

@@ -143,6 +143,21 @@ impl<'a> Fields<'a> {
             .collect()
     }
 
+    /// One word or a list of them, where a whole number is a word, too.
+    pub(super) fn words(&self, key: &str) -> Result<Vec<String>, Problem> {
+        let what = "a word or a whole number, or a list of them";
+        let word = |node: &Node| match node {
+            Node::Text(text) => Ok(text.clone()),
+            Node::Integer(number) => Ok(number.to_string()),
+            node => Err(self.expected(key, what, node)),
+        };
+        match self.node(key) {
+            None => Ok(Vec::new()),
+            Some(Node::List(nodes)) => nodes.iter().map(word).collect(),
+            Some(node) => Ok(vec![word(node)?]),
+        }
+    }
+
     /// An absolute path. A relative one would mean another place for each caller.
     pub(super) fn path(&self, key: &str) -> Result<Option<PathBuf>, Problem> {
         let Some(text) = self.text(key)? else {

@@ -58,6 +58,7 @@ pub(super) const CLIENT: &[Key] = &[
     optional("scrub_period"),
     optional("scrub_rate"),
     optional("warn_free"),
+    optional("owner"),
 ];
 
 /// An entry of `scan_paths`.
@@ -69,6 +70,7 @@ pub(super) const SCAN_PATH: &[Key] = &[
     optional("regex_from"),
     optional("regex_to"),
     optional("volatile"),
+    optional("owner"),
 ];
 
 /// An entry of `volatile`.

@@ -12,6 +12,7 @@ mod error;
 mod fields;
 pub mod glob;
 mod keys;
+pub mod owner;
 pub mod rename;
 mod server;
 pub mod tls;

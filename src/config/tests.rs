@@ -24,6 +24,12 @@ fn environment() -> Environment {
     Environment {
         hostname: "Host name".to_owned(),
         machine_id: |datadir| Ok(format!("id of {}", datadir.ends_with("client"))),
+        user_id: |name| {
+            Ok([("root", 0), ("app", 7)]
+                .iter()
+                .find(|(user, _)| *user == name)
+                .map(|(_, uid)| *uid))
+        },
     }
 }
 
@@ -129,6 +135,53 @@ fn every_key_is_heard() {
 }
 
 #[test]
+fn owners_are_users_or_numbers_and_have_a_default() {
+    let admits = |more: &str, owner: &str| {
+        let text = client_with(
+            "  pattern: /var/log/a*\n",
+            &format!("  pattern: /x\n{owner}"),
+        );
+        let owners = client(&(text + more)).patterns[0].owners.clone();
+        [0, 7, 1000].map(|uid| owners.admit(uid))
+    };
+    assert_eq!(admits("", ""), [true, true, true]);
+    assert_eq!(admits("", "  owner: app\n"), [false, true, false]);
+    assert_eq!(admits("", "  owner: [app, 1000]\n"), [false, true, true]);
+    assert_eq!(admits("", "  owner: ['0']\n"), [true, false, false]);
+    assert_eq!(admits("owner: 1000\n", ""), [false, false, true]);
+    let own = "  owner: app\n";
+    assert_eq!(admits("owner: 1000\n", own), [false, true, false]);
+    let own = "  owner: any\n";
+    assert_eq!(admits("owner: 1000\n", own), [true, true, true]);
+
+    for (owner, expected) in [
+        (
+            "nobody-here",
+            "is neither a user id nor a user of /etc/passwd",
+        ),
+        ("007", "is neither a user id"),
+        ("-1", "is neither a user id"),
+        ("4294967296", "is neither a user id"),
+        ("[any, app]", "\"any\" is neither"),
+        ("[]", "the list is empty"),
+        ("1.5", "expected a word or a whole number"),
+        ("{app: 1}", "expected a word or a whole number"),
+    ] {
+        let text = client_with(
+            "  pattern: /var/log/a*\n",
+            &format!("  pattern: /x\n  owner: {owner}\n"),
+        );
+        let fault = fault(text);
+        assert_eq!(
+            (fault.line, &*fault.key),
+            (5, "scan_paths[0].owner"),
+            "{owner}"
+        );
+        assert!(fault.problem.contains(expected), "{owner}: {fault}");
+    }
+}
+
+#[test]
 fn destinations_are_filled_in() {
     let url = |url: &str| {
         let text = client_with("http://h:1/x/", url);
@@ -144,6 +197,7 @@ fn the_machines_id_is_asked_only_when_named() {
     let nobody = Environment {
         hostname: "h".to_owned(),
         machine_id: |_| Err(std::io::Error::other("no id")),
+        user_id: |_| Err(std::io::Error::other("no users")),
     };
     let file = Path::new("x.yaml");
     assert!(parse(file, CLIENT.as_bytes(), &nobody).is_ok());

@@ -44,10 +44,13 @@ impl Dir {
     /// Opens an existing directory; the path to it may hold symbolic links.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self {
-            root: open(path, flags, Mode::empty())?,
-            path: path.to_owned(),
-        })
+        Ok(Self::of(open(path, flags, Mode::empty())?, path))
+    }
+
+    /// The open directory `root`, which `path` led to.
+    pub(super) fn of(root: OwnedFd, path: &Path) -> Self {
+        let path = path.to_owned();
+        Self { root, path }
     }
 
     /// Opens a directory, making it and its missing parents durably first, with `mode` less the
@@ -246,6 +249,11 @@ impl Dir {
             openat2(&self.root, relative, flags | OFlags::CLOEXEC, mode, beneath)
         })
     }
+}
+
+/// Whether the error is that a symbolic link stood in the way, of those that nothing here follows.
+pub fn met_a_link(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
 /// The directory part, empty for the root, and the last segment.

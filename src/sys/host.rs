@@ -16,6 +16,37 @@ pub fn hostname() -> String {
         .into_owned()
 }
 
+/// The users of this machine that are not in a directory service.
+const USERS: &str = "/etc/passwd";
+/// Far more than any machine has of them.
+const USERS_BYTES: usize = 16 << 20;
+
+/// The id of a user of `/etc/passwd`. Nobody else is known: only the C library's `getpwnam(3)` asks
+/// directory services.
+pub fn user_id(name: &str) -> io::Result<Option<u32>> {
+    let users = file::read_small(Path::new(USERS), USERS_BYTES)?;
+    Ok(find_user(&users, name))
+}
+
+/// The third field of the line whose first one is the name, as passwd(5) has them.
+fn find_user(users: &[u8], name: &str) -> Option<u32> {
+    let mut users = users.split(|byte| *byte == b'\n');
+    users.find_map(|user| {
+        let mut fields = user.split(|byte| *byte == b':');
+        let is_theirs = fields.next() == Some(name.as_bytes());
+        let uid = std::str::from_utf8(fields.nth(1)?).ok()?.parse().ok()?;
+        is_theirs.then_some(uid)
+    })
+}
+
+/// Whether the kernel lets users make hard links only to files that they may read and write
+/// (`fs.protected_hardlinks`); `None` when it does not say.
+pub fn protects_hardlinks() -> Option<bool> {
+    let setting = Path::new("/proc/sys/fs/protected_hardlinks");
+    let setting = file::read_small(setting, 16).ok()?;
+    Some(setting.trim_ascii() != b"0")
+}
+
 /// How many descriptors this process may have open (`RLIMIT_NOFILE`).
 pub fn descriptors() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
@@ -118,6 +149,16 @@ fn own_id_or_new(datadir: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn users_are_found_by_their_whole_names() {
+        let users = b"root:x:0:0::/root:/bin/sh\nlog:x\n:x:7:7::/:\nlogs:x:12:1::/:\n+::::::\n";
+        assert_eq!(find_user(users, "logs"), Some(12));
+        assert_eq!(find_user(users, "root"), Some(0));
+        for unknown in ["log", "roo", "x", "+"] {
+            assert_eq!(find_user(users, unknown), None, "{unknown}");
+        }
+    }
 
     #[test]
     fn a_machine_without_an_id_keeps_the_one_it_was_given() {

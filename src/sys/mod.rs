@@ -20,6 +20,7 @@ pub mod host;
 pub mod inotify;
 pub mod lock;
 pub mod socket;
+pub mod way;
 pub mod writers;
 
 /// Calls a sync, or nothing in the build that the power-cut tests expect to lose data.

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::common::{self, Client, Server, deliver, program, said, wait_until};
 
 /// Any user that owns nothing.
-const NOBODY: u32 = 65534;
+pub const NOBODY: u32 = 65534;
 
 fn unit(name: &str) -> String {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/systemd");
@@ -152,7 +152,7 @@ fn the_filters_let_pass_what_the_daemons_call() {
 }
 
 /// The words that make a process somebody who owns nothing, with these capabilities only.
-fn as_nobody(capabilities: &[&str]) -> Vec<String> {
+pub fn as_nobody(capabilities: &[&str]) -> Vec<String> {
     let set = |prefix: &str| {
         let given = capabilities.iter().map(|name| format!("{prefix}{name}"));
         ["-all".to_owned()]

@@ -104,6 +104,8 @@ struct ScanPath<'a> {
     pattern: &'a str,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     exclude: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    owner: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rename: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,6 +137,7 @@ impl<'a> ScanPath<'a> {
             name: &pattern.name,
             pattern: pattern.glob.as_str(),
             exclude: pattern.exclude.sources(),
+            owner: pattern.owners.written().collect(),
             rename,
             regex_from: naming.regex_from(),
             regex_to,
@@ -313,6 +316,7 @@ mod tests {
         Environment {
             hostname: "h".to_owned(),
             machine_id: |_| Ok("m".to_owned()),
+            user_id: |name| Ok((name == "app").then_some(7)),
         }
     }
 
@@ -326,7 +330,7 @@ release_after: never
 release_unverified: true
 scrub_rate: 3MiB
 scan_paths:
-- {name: "no", pattern: "/v/*", exclude: ["*.gz", "/v/#x"]}
+- {name: "no", pattern: "/v/*", exclude: ["*.gz", "/v/#x"], owner: [app, 1000]}
 - {name: b, pattern: '/v/\*"x', regex_from: '^/v/(\d+): ', regex_to: "$1 # {ino}"}
 - {name: "1", pattern: /v/y, rename: "{name}", volatile: [{offset: 21, length: 1}]}
 destinations:
@@ -341,6 +345,7 @@ destinations:
         assert_eq!(format!("{again:?}"), format!("{settings:?}"), "{printed}");
         for line in [
             "status_interval: 5m\n",
+            "- app\n  - '1000'\n",
             "rename: '{name}.{mtime}'\n",
             "url: http://h/m/\n",
             "server_name: h\n",

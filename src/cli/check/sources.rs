@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::client::skips::Skip;
 use crate::client::walk::{Found, Tally, Visitor, Walker};
 use crate::config::ClientSettings;
 use crate::sys::file::{Mount, mount_of};
@@ -63,16 +64,16 @@ impl Sources {
             let name = Shown(seen.name.as_bytes());
             let _ = writeln!(text, "#   {name}: {}", seen.files);
         }
-        for (count, what) in [
-            (
-                self.tally.symlinks,
-                "symbolic links, which are not followed",
-            ),
-            (self.tally.special, "FIFOs, sockets, devices or directories"),
-        ] {
-            if count > 0 {
-                let _ = writeln!(text, "# Left alone: {count} {what}");
-            }
+        for (number, skip, met) in self.tally.skipped.iter() {
+            let name = Shown(self.patterns[number].name.as_bytes());
+            let ([one, many], first) = (skip.words(), Shown(&met.first));
+            let _ = match met.count {
+                1 => writeln!(text, "# Passed over: {name}: 1 {one} ({first})"),
+                count => writeln!(
+                    text,
+                    "# Passed over: {name}: {count} {many} (one is {first})"
+                ),
+            };
         }
         for (path, error) in &self.tally.unreadable {
             let path = Shown(path.as_os_str().as_bytes());
@@ -131,7 +132,10 @@ impl Looking {
 impl Visitor for Looking {
     fn directory(&mut self, _path: &Path) {}
 
-    fn file(&mut self, found: Found<'_>) {
+    fn file(&mut self, found: Found<'_>) -> Option<Skip> {
+        if let Err(skip) = found.admits(&found.stat) {
+            return Some(skip);
+        }
         let path = Path::new(std::ffi::OsStr::from_bytes(&found.path));
         let is_elsewhere = self.is_elsewhere(path) == Some(true);
         let seen = &mut self.patterns[found.pattern];
@@ -141,6 +145,7 @@ impl Visitor for Looking {
             seen.example
                 .get_or_insert_with(|| Shown(&found.path).to_string());
         }
+        None
     }
 }
 

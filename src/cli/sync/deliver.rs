@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Interval;
 
 use super::follow::{Board, Files, Follower, LOOK_EVERY, Run, ticks};
-use super::summary::{Delivery, Summary, Trouble};
+use super::summary::{Delivery, PassedOver, Summary, Trouble};
 use crate::cli::daemon::Signals;
 use crate::cli::datadir::database_failed;
 use crate::cli::exit::Failure;
@@ -51,7 +51,12 @@ pub(super) async fn run(job: Job, mut progress: Progress) -> Result<Summary, Fai
     // What is found is on its way while the rest is still looked for.
     let ships = start(&job)?;
     let found = look(&job, &mut signals, &mut flush).await?;
-    let Some((files, troubles)) = found else {
+    let Some(Finding {
+        files,
+        troubles,
+        passed_over,
+    }) = found
+    else {
         for ship in ships {
             ship.stop().await;
         }
@@ -60,6 +65,7 @@ pub(super) async fn run(job: Job, mut progress: Progress) -> Result<Summary, Fai
     };
     let mut summary = Summary {
         troubles,
+        passed_over,
         ..Summary::default()
     };
     let board = Board::default();
@@ -121,9 +127,9 @@ async fn look(
     job: &Job,
     signals: &mut Signals,
     flush: &mut Interval,
-) -> Result<Option<(Files, Vec<Trouble>)>, Failure> {
+) -> Result<Option<Finding>, Failure> {
     let (catalogue, patterns) = (Arc::clone(&job.catalogue), Arc::clone(&job.patterns));
-    let mut found = tokio::task::spawn_blocking(move || find(patterns, &catalogue));
+    let mut found = tokio::task::spawn_blocking(move || find(&patterns, &catalogue));
     loop {
         tokio::select! {
             found = &mut found => return Ok(Some(found?)),
@@ -141,11 +147,31 @@ async fn write_down(catalogue: &Arc<Catalogue>) -> Result<(), Failure> {
     written.map_err(database_failed)
 }
 
-/// Finds what is there, and takes it in; gives every file with its length, and what cannot be
-/// delivered.
-fn find(patterns: Arc<[PatternSettings]>, catalogue: &Arc<Catalogue>) -> (Files, Vec<Trouble>) {
-    let mut discovery = Discovery::once(patterns, Arc::clone(catalogue));
+/// What was found.
+struct Finding {
+    /// Every file with its length.
+    files: Files,
+    /// What cannot be delivered.
+    troubles: Vec<Trouble>,
+    /// What is not to be.
+    passed_over: Vec<PassedOver>,
+}
+
+/// Finds what is there, and takes it in.
+fn find(patterns: &Arc<[PatternSettings]>, catalogue: &Arc<Catalogue>) -> Finding {
+    let mut discovery = Discovery::once(Arc::clone(patterns), Arc::clone(catalogue));
     discovery.scan();
+    let skipped = discovery.report().skipped.iter();
+    let passed_over = skipped.map(|(number, skip, met)| {
+        let [one, many] = skip.words();
+        PassedOver {
+            count: met.count,
+            what: if met.count == 1 { one } else { many },
+            pattern: Shown(patterns[number].name.as_bytes()).to_string(),
+            example: Shown(&met.first).to_string(),
+        }
+    });
+    let passed_over = passed_over.collect();
     let mut troubles: Vec<Trouble> = discovery
         .failures()
         .iter()
@@ -160,7 +186,11 @@ fn find(patterns: Arc<[PatternSettings]>, catalogue: &Arc<Catalogue>) -> (Files,
         }
     }
     troubles.sort_by(|one, other| one.what.cmp(&other.what));
-    (files.into(), troubles)
+    Finding {
+        files: files.into(),
+        troubles,
+        passed_over,
+    }
 }
 
 fn trouble_with(catalogue: &Catalogue, id: FileId, error: &dyn std::fmt::Display) -> Trouble {
@@ -177,7 +207,7 @@ fn interrupted_while_looking(targets: &[Target]) -> Summary {
     };
     Summary {
         destinations: targets.iter().map(nothing).collect(),
-        troubles: Vec::new(),
         interrupted: true,
+        ..Summary::default()
     }
 }

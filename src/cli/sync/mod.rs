@@ -107,7 +107,7 @@ impl Order {
             (To::Directory(directory), None) => {
                 let destination = Destination::parse(EMBEDDED_URL)?;
                 let settings = ClientSettings {
-                    connections: limits::CONNECTIONS,
+                    connections: connections(),
                     ..settings::client(&args.pattern, destination, directory)?
                 };
                 Self::with_descriptors(settings, to.as_ref())
@@ -155,6 +155,7 @@ impl Order {
         let destinations = &self.settings.destinations;
         let urls: Vec<String> = destinations.iter().map(Destination::to_string).collect();
         let (catalogue, connectors, server) = if self.directory.is_some() {
+            client::warn_of_hard_links(&self.settings);
             let (server, connector) = Embedded::start(&self.datadir)?;
             // The server keeps as many open; the other half is for files in work.
             let most = sys::host::descriptors() / 4;
@@ -216,6 +217,14 @@ impl Order {
         let destinations = self.settings.destinations.iter();
         destinations.zip(connectors).map(target).collect()
     }
+}
+
+/// Appends at once to a server in this process. Each needs some descriptors on both sides, for which
+/// half of all are left.
+fn connections() -> usize {
+    limits::CONNECTIONS
+        .min(sys::host::descriptors() / 16)
+        .max(1)
 }
 
 /// Refuses a directory that holds files which are not ours.

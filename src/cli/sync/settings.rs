@@ -8,6 +8,7 @@ use regex::bytes::Regex;
 
 use crate::cli::exit::Failure;
 use crate::config::glob::{Exclude, Glob};
+use crate::config::owner::Owners;
 use crate::config::rename::Naming;
 use crate::config::{ClientSettings, Destination, Environment, PatternSettings, Upkeep};
 use crate::limits;
@@ -84,6 +85,7 @@ fn pattern(text: &str, here: &Path, datadir: &Path) -> Result<PatternSettings, F
         name: text.to_owned(),
         glob,
         exclude: Exclude::default(),
+        owners: Owners::Any,
         naming: own_path().map_err(|error| refused(&error))?,
         volatile: Vec::new(),
     })

@@ -15,6 +15,8 @@ pub(super) struct Summary {
     pub(super) destinations: Vec<Delivery>,
     /// Whatever was not delivered, and why.
     pub(super) troubles: Vec<Trouble>,
+    /// What patterns select and is no log file of theirs: that is no trouble.
+    pub(super) passed_over: Vec<PassedOver>,
     /// Ended by a signal before it was done.
     pub(super) interrupted: bool,
 }
@@ -47,6 +49,19 @@ pub(super) struct Trouble {
     pub(super) reason: String,
     /// Both sides hold different bytes: nobody but a person can tell which are right.
     pub(super) conflict: bool,
+}
+
+/// Things of one kind that a pattern selects and that are never delivered.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct PassedOver {
+    /// How many.
+    pub(super) count: u64,
+    /// What they are.
+    pub(super) what: &'static str,
+    /// Name of the pattern, safe for a terminal.
+    pub(super) pattern: String,
+    /// Path of one of them, safe for a terminal.
+    pub(super) example: String,
 }
 
 /// What is missing somewhere.
@@ -93,6 +108,10 @@ impl Summary {
             text.push('\n');
             text.push_str(&self.trouble_table());
         }
+        if !self.passed_over.is_empty() {
+            text.push('\n');
+            text.push_str(&self.passed_over_table());
+        }
         if self.troubles.is_empty() && self.destinations.iter().all(|it| it.files == 0) {
             text.push_str("\nNo file matched.\n");
         }
@@ -107,6 +126,18 @@ impl Summary {
             text.push_str("\nInterrupted. Run it again to go on from here.\n");
         }
         text
+    }
+
+    fn passed_over_table(&self) -> String {
+        render(
+            &[
+                Column::Number("passed over"),
+                Column::Text("what"),
+                Column::Text("pattern"),
+                Column::Text("such as"),
+            ],
+            self.passed_over.iter().map(PassedOver::row),
+        )
     }
 
     fn trouble_table(&self) -> String {
@@ -143,6 +174,17 @@ impl Delivery {
             count(self.sent),
             count(self.already),
             state.to_owned(),
+        ]
+    }
+}
+
+impl PassedOver {
+    fn row(&self) -> Vec<String> {
+        vec![
+            count(self.count),
+            self.what.to_owned(),
+            self.pattern.clone(),
+            self.example.clone(),
         ]
     }
 }
@@ -237,6 +279,7 @@ mod tests {
                 destinations,
                 troubles,
                 interrupted,
+                ..Summary::default()
             };
             assert_eq!(summary.exit(false), exit, "{summary:?}");
             assert_eq!(summary.exit(true), exit, "{summary:?}");
@@ -254,6 +297,12 @@ mod tests {
         let summary = Summary {
             destinations: vec![complete()],
             troubles: vec![trouble(false)],
+            passed_over: vec![PassedOver {
+                count: 1_200,
+                what: "symbolic links",
+                pattern: "app".to_owned(),
+                example: "/var/log/app/x".to_owned(),
+            }],
             interrupted: false,
         };
         assert_eq!(
@@ -262,7 +311,10 @@ mod tests {
              http://log1/      2          2      12,345              0  complete\n\
              \n\
              not delivered  destination  why\n\
-             /var/log/btmp  all          Permission denied\n"
+             /var/log/btmp  all          Permission denied\n\
+             \n\
+             passed over  what            pattern  such as\n\
+             \x20     1,200  symbolic links  app      /var/log/app/x\n"
         );
     }
 

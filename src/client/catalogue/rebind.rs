@@ -19,6 +19,7 @@ use crate::index::client::{ClientChange, ClientFile};
 use crate::index::{EventKind, IndexError};
 use crate::sys::dir::{Access, Dir};
 use crate::sys::file::{self, File, FileKind};
+use crate::sys::way;
 use crate::types::{FileId, Inode, Offset, Prefix, Shown, StableName};
 
 /// The name that a link has while it takes another's place; discovery and start pass over dot
@@ -95,6 +96,8 @@ impl Catalogue {
         };
         if let Some((source, file, original)) = self.at_its_source(id, row)?
             && original != inode
+            // A file of somebody else is not what the row was made of.
+            && source.stat()?.uid == linked.stat()?.uid
             && hashes_to(&source, confirmed)?
             && is_prefix(&linked, &source)?
         {
@@ -117,7 +120,7 @@ impl Catalogue {
         row: &ClientFile,
     ) -> Result<Option<(Source, File, Inode)>, ReadError> {
         let path = Path::new(OsStr::from_bytes(&row.source));
-        let Ok(file) = file::open_nofollow(path) else {
+        let Ok(file) = way::open_file(path) else {
             return Ok(None);
         };
         let again = file.try_clone()?;

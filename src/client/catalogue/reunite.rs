@@ -18,7 +18,8 @@ use super::{Catalogue, Holding, disk};
 use crate::client::source::{ReadError, Source};
 use crate::limits::SEAM_HEAD;
 use crate::sys::dir::{Access, Dir};
-use crate::sys::file::{self, File};
+use crate::sys::file::File;
+use crate::sys::way;
 use crate::types::{Inode, Offset, Shown, StableName};
 
 /// What became of the files that no link holds.
@@ -175,7 +176,7 @@ fn open_link(datadir: &Dir, name: &StableName, inode: Inode) -> Result<Source, R
 }
 
 fn open_source(source: &Orphan) -> Result<(Source, File), ReadError> {
-    let file = file::open_nofollow(Path::new(OsStr::from_bytes(&source.path)))?;
+    let file = way::open_file(Path::new(OsStr::from_bytes(&source.path)))?;
     let again = file.try_clone()?;
     Ok((checked(file, source.inode)?, again))
 }

@@ -13,7 +13,8 @@ use crate::index::NewEvent;
 use crate::index::client::{
     ClientChange, ClientFile, Destination, DestinationId, Progress, ProgressState, Scrubbed, Times,
 };
-use crate::sys::file::{self, File, FileStat};
+use crate::sys::file::{File, FileStat};
+use crate::sys::way;
 use crate::types::{FileId, Inode, Offset, StableName};
 
 /// Most changes of one transaction of [`flush`](super::Catalogue::flush).
@@ -297,5 +298,5 @@ fn take<K: Copy + Eq + Hash, V>(map: &mut HashMap<K, V>) -> HashMap<K, V> {
 
 /// Opens a source by its path, of whatever kind it is by now.
 pub(super) fn reopen(source: &[u8]) -> io::Result<File> {
-    file::open_nofollow(Path::new(std::ffi::OsStr::from_bytes(source)))
+    way::open_file(Path::new(std::ffi::OsStr::from_bytes(source)))
 }

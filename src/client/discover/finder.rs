@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use super::{Directories, Discovery};
 use crate::client::catalogue::{AdoptError, Candidate, Catalogue, Outcome, Sighting};
+use crate::client::skips::Skip;
 use crate::client::walk::{Found, Tally, Visitor};
 use crate::config::PatternSettings;
 use crate::config::rename::FileFacts;
 use crate::limits::{ADOPT_BATCH, KEPT_FAILURES};
+use crate::sys::dir;
 use crate::sys::file::{self, FileKind};
 use crate::sys::{clock, host};
 use crate::types::{Shown, StableName};
@@ -22,6 +24,26 @@ pub(super) struct Count {
     pub(super) taken: u64,
     pub(super) elsewhere: u64,
     pub(super) failed: u64,
+}
+
+/// Why a file is not taken in.
+enum Refusal {
+    /// It is none of its pattern's.
+    Skip(Skip),
+    /// It should be.
+    Error(AdoptError),
+}
+
+impl From<Skip> for Refusal {
+    fn from(skip: Skip) -> Self {
+        Self::Skip(skip)
+    }
+}
+
+impl<E: Into<AdoptError>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
 }
 
 /// Has what a walk meets adopted.
@@ -61,25 +83,28 @@ impl<'a> Finder<'a> {
     }
 
     /// The number of a known file, a candidate for a new one.
-    fn meet(&self, found: &Found<'_>) -> Result<Option<Candidate>, AdoptError> {
+    fn meet(&self, found: &Found<'_>) -> Result<Option<Candidate>, Refusal> {
         let pattern = &self.patterns[found.pattern];
         let sight = |stat| self.catalogue.sight(&found.path, &pattern.name, stat);
         if let Sighting::Known(_) = sight(&found.stat)? {
             return Ok(None);
         }
+        found.admits(&found.stat)?;
         let unreadable = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => AdoptError::Gone,
+            _ if dir::met_a_link(&error) => AdoptError::Gone,
             _ => AdoptError::Unreadable(error.to_string()),
         };
         let file = found.open().map_err(unreadable)?;
         let stat = file::stat(&file).map_err(unreadable)?;
         // The path may show something else by now.
         if stat.kind != FileKind::Regular {
-            return Err(AdoptError::Gone);
+            return Err(AdoptError::Gone.into());
         }
         if stat.inode != found.stat.inode && sight(&stat)? != Sighting::New {
             return Ok(None);
         }
+        found.admits(&stat)?;
         let wanted = self.name(pattern, &found.path, &FileFacts::of(&stat, now()))?;
         Ok(Some(Candidate {
             path: found.path.clone(),
@@ -155,16 +180,18 @@ impl Visitor for Finder<'_> {
         }
     }
 
-    fn file(&mut self, found: Found<'_>) {
+    fn file(&mut self, found: Found<'_>) -> Option<Skip> {
         let pattern = &self.patterns[found.pattern].name;
         match self.meet(&found) {
             Ok(Some(candidate)) => self.batch.push(candidate),
             Ok(None) => self.came_out(&found.path, pattern, Ok(())),
-            Err(error) => self.came_out(&found.path, pattern, Err(error)),
+            Err(Refusal::Error(error)) => self.came_out(&found.path, pattern, Err(error)),
+            Err(Refusal::Skip(skip)) => return Some(skip),
         }
         if self.batch.len() >= self.most {
             self.adopt();
         }
+        None
     }
 }
 

@@ -11,6 +11,7 @@ use super::*;
 use crate::client::dirty::Dirty;
 use crate::client::watch::Watches;
 use crate::config::glob::{Exclude, Glob};
+use crate::config::owner::Owners;
 use crate::config::rename::Naming;
 use crate::index::client::ClientIndex;
 use crate::limits::MAIL_PATHS;
@@ -104,6 +105,7 @@ fn pattern_of(name: &str, pattern: &str) -> PatternSettings {
         name: name.to_owned(),
         glob: Glob::parse(pattern).unwrap(),
         exclude: Exclude::default(),
+        owners: Owners::Any,
         naming: Naming::template(name, Some("{name}.{ino}")).unwrap(),
         volatile: Vec::new(),
     }
@@ -247,7 +249,47 @@ fn symbolic_links_and_sockets_are_counted() {
     symlink(&path, bench.path("log/link")).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(bench.path("log/socket")).unwrap();
     let report = bench.scan().report();
-    assert_eq!((report.files, report.symlinks, report.special), (1, 1, 1));
+    let skipped = report.skipped.to_string();
+    assert_eq!(report.files, 1);
+    assert_eq!(skipped, "1 symbolic link, 1 special file");
+}
+
+#[tokio::test]
+async fn only_files_of_the_named_owners_are_taken() {
+    let mut bench = Bench::new(&[("p", "log/*")], true);
+    let path = bench.write("log/a");
+    let ours = fs::metadata(&path).unwrap().uid();
+    let owned_by = |uid: u32| {
+        let owner = format!("owner: {uid}");
+        let glob = format!("{}/log/*", bench.scratch.path().display());
+        let text = format!(
+            "datadir: /d\nscan_paths:\n- {{name: p, pattern: '{glob}', {owner}}}\n\
+             destinations:\n- url: http://h/\n"
+        );
+        let here = crate::config::Environment::here();
+        let read = crate::config::parse_client(Path::new("x"), text.as_bytes(), &here);
+        Arc::from(read.unwrap().patterns)
+    };
+    let mut theirs = Discovery::watching(owned_by(ours + 1), Arc::clone(&bench.catalogue));
+    theirs.scan();
+    let report = theirs.report();
+    assert_eq!((report.files, report.failed), (0, 0));
+    assert_eq!(report.skipped.count(Skip::Owner), 1);
+    assert_eq!(fs::metadata(&path).unwrap().nlink(), 1);
+    theirs.mail().put(vec![path.clone()], false);
+    theirs.catch_up();
+    assert_eq!(fs::metadata(&path).unwrap().nlink(), 1);
+
+    bench.discovery = Some(Discovery::watching(
+        owned_by(ours),
+        Arc::clone(&bench.catalogue),
+    ));
+    bench.scan();
+    assert_eq!(bench.sources(), BTreeSet::from([path]));
+    // What is in the catalogue stays in it.
+    theirs.scan();
+    assert_eq!(theirs.report().files, 1);
+    assert_eq!(bench.sources().len(), 1);
 }
 
 /// `/dev/shm` is another filesystem than a scratch directory on any machine that has both.

@@ -12,6 +12,7 @@ use crate::client::overlay::lay_over;
 use crate::index::client::{ClientState, Progress, ProgressState, Stretch};
 use crate::sys::dir::Access;
 use crate::sys::file::{self, File, FileKind};
+use crate::sys::way;
 use crate::types::{Offset, Prefix, Shown};
 use crate::verify::finding::{Finding, Side, Verdict};
 use crate::verify::hashes::{Content, Hashes};
@@ -121,7 +122,7 @@ impl Verify<'_> {
                 .reduce(Result::or)
                 .unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
         } else {
-            file::open_nofollow(Path::new(OsStr::from_bytes(&job.file.source)))
+            way::open_file(Path::new(OsStr::from_bytes(&job.file.source)))
         };
         let gone = |why: &str| {
             if self.linked {
