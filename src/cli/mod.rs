@@ -29,6 +29,8 @@ use clap::Parser as _;
 use args::{Command, DbCommand, Line, TlsCommand};
 use exit::{Exit, Failure};
 
+use crate::sys::host;
+
 /// Parses the arguments and runs the subcommand they name.
 pub fn main() -> ExitCode {
     let line = match Line::try_parse_from(args::with_name_as_subcommand(std::env::args_os())) {
@@ -44,6 +46,9 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
+    if only_looks(&line.command) {
+        host::give_way();
+    }
     match run(line.command) {
         Ok(exit) => exit.into(),
         Err(failure) => {
@@ -51,6 +56,15 @@ pub fn main() -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// Whether a command reads what a daemon may be working on: looking must not slow it down.
+fn only_looks(command: &Command) -> bool {
+    use DbCommand::{Check, Events, History, Inspect};
+    matches!(
+        command,
+        Command::Verify(_) | Command::Db(Inspect(_) | History(_) | Events(_) | Check(_))
+    )
 }
 
 fn run(command: Command) -> Result<Exit, Failure> {

@@ -68,6 +68,13 @@ pub fn raise_descriptors() {
     let _ = setrlimit(Resource::Nofile, raised);
 }
 
+/// Leaves the processors to whoever else wants them: a tenth of a busy one's time is left for this
+/// process. Not less, since a snapshot that is held for long makes a busy database grow.
+pub fn give_way() {
+    // As fast as before is no reason not to go on.
+    let _ = rustix::process::nice(10);
+}
+
 /// `N` random bytes from the kernel.
 pub fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
