@@ -31,13 +31,16 @@ pub const PATH_SEGMENTS: usize = 128;
 /// Directory of ours in each datadir; never delivered, never entered by discovery.
 pub const PRIVATE_DIR: &str = ".shaftlog";
 
+/// Longest request line: a path of [`PATH_BYTES`] has three times as many when all are encoded.
+pub const TARGET_BYTES: usize = 16 * 1024;
 /// Longest request head or answer head that either side reads.
 pub const HEAD_BYTES: usize = 64 * 1024;
 /// Most header lines of a request or an answer.
 pub const HEADER_LINES: usize = 100;
-/// How long a request's head may take to arrive.
+/// How long a request's head may take to arrive, unless `idle_timeout` is less.
 pub const HEAD_TIME: Duration = Duration::from_secs(30);
-/// A body that brings no byte for this long, or nearly none, is over; what came stays as a tail.
+/// A body that brings no byte for this long, or nearly none, is over; what came stays as a tail. Less
+/// if `idle_timeout` is less.
 pub const BODY_STALL: Duration = Duration::from_secs(30);
 /// Bytes a second of which a body may live for ever: no line that carries logs is slower.
 pub const BODY_RATE: u32 = 512;

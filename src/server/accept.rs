@@ -20,17 +20,21 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info};
 
 use super::access::Peer;
+use super::answer::Answer;
 use super::core::Core;
 use super::handler::{Caller, Handler};
 use super::handshake::Handshakes;
-use super::pace::{Pace, Paced};
+use super::pace::Pace;
 use super::peers::Peers;
+use super::request::Refusal;
+use super::stream::Watched;
 use crate::config::Limits;
 use crate::limits::{
-    ACCEPT_PAUSE, CONNECTION_BUFFER, DRAIN_BYTES, HEAD_BYTES, LINGER, PEER_RESERVE,
-    SERVER_CONNECTION_AGE, SHUTDOWN_TIME,
+    ACCEPT_PAUSE, CONNECTION_BUFFER, DRAIN_BYTES, LINGER, PEER_RESERVE, SERVER_CONNECTION_AGE,
+    SHUTDOWN_TIME,
 };
-use crate::sys::host;
+use crate::sys::{clock, host};
+use crate::wire::Problem;
 
 /// What connections need.
 #[derive(Clone)]
@@ -153,18 +157,16 @@ where
         pace: Arc::clone(&pace),
         left_body: AtomicBool::new(false),
     });
-    let paced = Paced {
-        stream,
-        pace: Arc::clone(&pace),
-    };
-    // The number of header lines stays at hyper's own 100, `limits::HEADER_LINES`: the parser is
-    // slower with any other.
+    let watched = Watched::new(stream, Arc::clone(&pace));
+    // `framing` bounds heads. The number of header lines is hyper's own 100 there, too: the parser
+    // is slower with any other.
     let mut connection = http1::Builder::new()
+        // Who has nothing more to say may still wait for its answer.
+        .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(None)
-        .max_header_size(HEAD_BYTES)
         .max_buf_size(CONNECTION_BUFFER)
-        .serve_connection(TokioIo::new(paced), Handler(Arc::clone(&caller)));
+        .serve_connection(TokioIo::new(watched), Handler(Arc::clone(&caller)));
     let mut alarm = pin!(sleep(serving.idle));
     let mut old = pin!(sleep(SERVER_CONNECTION_AGE));
     let mut is_ending = false;
@@ -186,12 +188,23 @@ where
     if let Err(failure) = result {
         debug!("{}: connection ended: {failure}", caller.peer);
     }
-    let mut stream = connection.into_parts().io.into_inner().stream;
-    if pace.is_late() && pace.is_in_head() {
+    let (mut stream, bad) = connection.into_parts().io.into_inner().into_parts();
+    let refused = match bad {
+        Some(bad) => Some((bad.refusal, bad.to_head)),
+        None if pace.is_late() && pace.is_in_head() => Some((late(), false)),
+        None => None,
+    };
+    let left_body = caller.left_body.load(Ordering::Relaxed);
+    let is_peer_sending = left_body || refused.is_some();
+    if let Some((refusal, to_head)) = refused {
+        caller.count(Some(refusal.problem));
+        debug!("{}: {}", caller.peer, refusal.detail);
+        let answer = Answer::from(refusal).closing();
+        let bytes = answer.into_bytes(&core.stamp(), to_head, clock::now());
         // The peer may be gone.
-        let _ = timeout(LINGER, stream.write_all(LATE)).await;
+        let _ = timeout(LINGER, stream.write_all(&bytes)).await;
     }
-    finish(stream, caller.left_body.load(Ordering::Relaxed)).await;
+    finish(stream, is_peer_sending).await;
     core.traffic.connections.fetch_sub(1, Ordering::Relaxed);
 }
 
@@ -199,9 +212,10 @@ where
 const TOO_MANY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 10\r\n\
     connection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// The answer to a head that did not come to its end in time.
-const LATE: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// Of a head that did not come to its end in time.
+fn late() -> Refusal {
+    Refusal::usual(Problem::Timeout, "the head did not come to its end in time")
+}
 
 /// Closes a connection. When the peer is still sending, its bytes are read away for a while: a
 /// reset would destroy the answer before it is read.
@@ -230,7 +244,6 @@ mod tests {
     use super::*;
     use crate::index::server::ServerIndex;
     use crate::server::Server;
-    use crate::sys::clock;
     use crate::sys::dir::Dir;
 
     #[tokio::test(start_paused = true)]

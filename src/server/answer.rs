@@ -4,8 +4,11 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 
 use super::files::Shown;
+use super::request::Refusal;
 use crate::types::Prefix;
 use crate::wire::{ContentRange, ETag, Problem, Stamp, header as ours};
 
@@ -139,6 +142,27 @@ impl Answer {
         response
     }
 
+    /// The answer as bytes, for a connection on which hyper cannot speak.
+    pub(crate) fn into_bytes(self, stamp: &Stamp, to_head: bool, now: Timestamp) -> Vec<u8> {
+        let response = self.into_response(stamp, to_head);
+        let mut bytes = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
+        let mut say = |name: &str, value: &[u8]| {
+            bytes.extend_from_slice(&[name.as_bytes(), b": ", value, b"\r\n"].concat());
+        };
+        for (name, value) in response.headers() {
+            say(name.as_str(), value.as_bytes());
+        }
+        // RFC 9110 section 6.6.1; a time beyond the year 9999 has no such form.
+        if let Ok(date) = DateTimePrinter::new().timestamp_to_rfc9110_string(&now) {
+            say("date", date.as_bytes());
+        }
+        let body = response.into_body().into_inner().unwrap_or_default();
+        say("content-length", body.len().to_string().as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(&body);
+        bytes
+    }
+
     fn say_file(&self, set: &mut impl FnMut(&'static str, &str)) {
         if let Some(prefix) = self.content {
             set(header::CONTENT_LENGTH.as_str(), &prefix.length.to_string());
@@ -157,6 +181,12 @@ impl Answer {
             let range = ContentRange::Length(vouched.length);
             set(header::CONTENT_RANGE.as_str(), &range.to_string());
         }
+    }
+}
+
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        Self::refusal(refusal.problem, refusal.detail).status(refusal.status)
     }
 }
 

@@ -30,7 +30,7 @@ use super::pace::Pace;
 use super::recover::{self, Trouble};
 use super::reply::{self, Awaited, Event, Reply};
 use super::request::{self, Asked, Refusal};
-use crate::limits::{BODY_GATHER, BODY_RATE, BODY_STALL, DRAIN_BYTES, LINGER};
+use crate::limits::{BODY_GATHER, BODY_RATE, DRAIN_BYTES, LINGER};
 use crate::types::{Offset, WirePath};
 use crate::wire::{BadHeader, Problem, Seen};
 
@@ -71,7 +71,7 @@ impl Caller {
         let is_head = parts.method == Method::HEAD;
         let awaits_continue = request::awaits_continue(&parts.headers);
         let answer = match self.asked(&parts) {
-            Err(refusal) => Answer::refusal(refusal.problem, refusal.detail).status(refusal.status),
+            Err(refusal) => Answer::from(refusal),
             Ok(asked) => match self.core.requests.try_acquire() {
                 Ok(_working) => self.work(asked, &mut body, awaits_continue).await,
                 // It costs nothing, and tells that the server lives.
@@ -85,13 +85,20 @@ impl Caller {
             self.left_body.store(true, Ordering::Relaxed);
             answer.closing()
         };
-        let traffic = &self.core.traffic;
-        traffic.requests.fetch_add(1, Ordering::Relaxed);
+        self.count(answer.problem());
         if let Some(problem) = answer.problem() {
-            traffic.refusals.fetch_add(1, Ordering::Relaxed);
             debug!("{}: {} {}: {problem}", self.peer, parts.method, parts.uri);
         }
         answer.into_response(&self.core.stamp(), is_head)
+    }
+
+    /// Counts a request that was answered.
+    pub(super) fn count(&self, problem: Option<Problem>) {
+        let traffic = &self.core.traffic;
+        traffic.requests.fetch_add(1, Ordering::Relaxed);
+        if problem.is_some() {
+            traffic.refusals.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     async fn work(&self, asked: Asked, body: &mut Incoming, awaits_continue: bool) -> Answer {
@@ -178,7 +185,10 @@ impl Caller {
             self.gather(body, &mut start).await
         };
         match start.go() {
-            Some(feed) => pump(body, over, feed, awaited, awaits_continue).await,
+            Some(feed) => {
+                let feeding = feed_all(body, over, feed, Patience::new(self.pace.stall()));
+                pump(feeding, awaited, awaits_continue).await
+            }
             None => awaited.finish().await,
         }
     }
@@ -234,18 +244,16 @@ impl Caller {
     }
 }
 
-/// Feeds `first` and the rest of the body to the task until that has answered.
+/// Feeds the task until that has answered.
 async fn pump(
-    body: &mut Incoming,
-    first: Option<Bytes>,
-    feed: Feed,
+    feeding: impl Future<Output = ()>,
     mut awaited: Awaited,
     awaits_continue: bool,
 ) -> Answer {
     if awaits_continue && let Event::Answer(answer) = awaited.next().await {
         return answer;
     }
-    let mut feeding = pin!(feed_all(body, first, feed));
+    let mut feeding = pin!(feeding);
     loop {
         tokio::select! {
             biased;
@@ -259,13 +267,13 @@ async fn pump(
     }
 }
 
-async fn feed_all(body: &mut Incoming, first: Option<Bytes>, feed: Feed) {
+/// Feeds `first` and the rest of the body.
+async fn feed_all(body: &mut Incoming, first: Option<Bytes>, feed: Feed, mut patience: Patience) {
     if let Some(part) = first
         && !feed.bytes(part).await
     {
         return;
     }
-    let mut patience = Patience::new();
     loop {
         let next = patience.wait_for(body.frame()).await.map(Next::of);
         match next.unwrap_or(Next::End(End::Stalled)) {
@@ -301,24 +309,27 @@ impl Next {
 
 /// How long a body is still waited for. Waiting uses it up and bytes win it back: silence ends a
 /// body, and so does a byte now and then, which would hold its file for ever.
-struct Patience(Duration);
+struct Patience {
+    left: Duration,
+    most: Duration,
+}
 
 impl Patience {
-    fn new() -> Self {
-        Self(BODY_STALL)
+    fn new(most: Duration) -> Self {
+        Self { left: most, most }
     }
 
     /// Waits as long as there is patience left.
     async fn wait_for<T>(&mut self, next: impl Future<Output = T>) -> Result<T, Elapsed> {
         let begun = Instant::now();
-        let result = timeout(self.0, next).await;
-        self.0 = self.0.saturating_sub(begun.elapsed());
+        let result = timeout(self.left, next).await;
+        self.left = self.left.saturating_sub(begun.elapsed());
         result
     }
 
     fn earn(&mut self, bytes: usize) {
         let earned = Duration::from_secs(1) * u32::try_from(bytes).unwrap_or(u32::MAX) / BODY_RATE;
-        self.0 = self.0.saturating_add(earned).min(BODY_STALL);
+        self.left = self.left.saturating_add(earned).min(self.most);
     }
 }
 
@@ -371,6 +382,7 @@ mod tests {
 
     use super::*;
     use crate::index::server::ServerIndex;
+    use crate::limits::BODY_STALL;
     use crate::server::Server;
     use crate::sys::clock;
     use crate::sys::dir::Dir;
@@ -407,7 +419,7 @@ mod tests {
 
     /// Seconds until a body with so many bytes a second is given up; at most 1000.
     async fn given_up_after(rate: usize) -> u64 {
-        let mut patience = Patience::new();
+        let mut patience = Patience::new(BODY_STALL);
         let begun = Instant::now();
         for _ in 0..1000 {
             let second = sleep(Duration::from_secs(1));

@@ -10,7 +10,7 @@
 //! * [`pass`]: whether the files are as the server before left them; [`scrub`]: whether they still
 //!   hold what is on record.
 //! * [`operator`]: what the operator asks for at the control socket; [`retire`].
-//! * [`accept`], [`handler`], [`request`], [`answer`]: HTTP; [`handshake`]: TLS; [`access`]: who
+//! * [`accept`], [`framing`], [`handler`], [`request`], [`answer`]: HTTP; [`handshake`]: TLS; [`access`]: who
 //!   may do what.
 //!
 //! Promised: a 2xx leaves only after the file's bytes and the row that vouches for them are on
@@ -28,6 +28,7 @@ mod decide;
 mod evidence;
 mod files;
 mod flight;
+mod framing;
 mod handler;
 mod handshake;
 mod pace;
@@ -42,6 +43,7 @@ mod request;
 mod retire;
 mod scrub;
 mod status;
+mod stream;
 mod upkeep;
 mod vouch;
 mod ways;

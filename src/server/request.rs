@@ -1,8 +1,9 @@
 //! From the head of an HTTP request to what it asks for, or the refusal of row 1: framing, method,
 //! headers and path are judged before anything is looked at. Pure.
 
-use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
 use hyper::{Method, StatusCode, Version};
 
 use super::core::Rules;
@@ -23,7 +24,7 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// With the status that usually goes with the problem.
-    fn usual(problem: Problem, detail: impl Into<String>) -> Self {
+    pub(super) fn usual(problem: Problem, detail: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(problem.status());
         Self {
             problem,
@@ -38,10 +39,16 @@ impl Refusal {
     }
 
     /// 400, whatever the problem.
-    fn malformed(problem: Problem, detail: impl Into<String>) -> Self {
+    pub(super) fn malformed(problem: Problem, detail: impl Into<String>) -> Self {
+        Self::with(StatusCode::BAD_REQUEST, problem, detail)
+    }
+
+    /// With a status of its own.
+    pub(super) fn with(status: StatusCode, problem: Problem, detail: impl Into<String>) -> Self {
         Self {
-            status: StatusCode::BAD_REQUEST,
-            ..Self::usual(problem, detail)
+            problem,
+            status,
+            detail: detail.into(),
         }
     }
 }
@@ -90,33 +97,48 @@ pub(super) fn parse(parts: &Parts, rules: &Rules) -> Result<Asked, Refusal> {
             }
             Ok(Asked::Put(path(parts, rules)?, put))
         }
+        // Its target is an authority (RFC 9112 section 3.2.3), never a file.
+        Method::CONNECT => Err(no_path()),
         _ => Err(Refusal::usual(Problem::Method, "HEAD and PUT are served")),
     }
 }
 
+fn no_path() -> Refusal {
+    Refusal::malformed(Problem::Path, "the request target is not a path")
+}
+
 /// What every request must be.
 fn common(parts: &Parts) -> Result<(), Refusal> {
-    let hosts = parts.headers.get_all(header::HOST).iter().count();
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
     // RFC 9112 section 3.2.
-    if hosts > 1 || (hosts == 0 && parts.version >= Version::HTTP_11) {
+    let is_right = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => is_host(host),
+        (None, _) => parts.version < Version::HTTP_11,
+        (Some(_), Some(_)) => false,
+    };
+    if !is_right {
         return Err(Refusal::malformed(
             Problem::Path,
-            "exactly one Host is needed",
+            "expected one Host: `name`, or `name:port`",
         ));
     }
     if parts.uri.scheme().is_some() || parts.uri.authority().is_some() {
-        return Err(Refusal::malformed(
-            Problem::Path,
-            "the request target is not a path",
-        ));
+        return Err(no_path());
     }
-    match parts.headers.get(header::EXPECT) {
-        Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(Refusal {
-            status: StatusCode::EXPECTATION_FAILED,
-            ..Refusal::malformed(Problem::Method, "only 100-continue can be expected")
-        }),
-        _ => Ok(()),
+    let mut expected = parts.headers.get_all(header::EXPECT).iter();
+    if !expected.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        let words = "only 100-continue can be expected";
+        let status = StatusCode::EXPECTATION_FAILED;
+        return Err(Refusal::with(status, Problem::Method, words));
     }
+    Ok(())
+}
+
+/// `host[:port]`, or nothing (RFC 9110 section 7.2).
+fn is_host(value: &HeaderValue) -> bool {
+    let is_authority =
+        |value| Authority::try_from(value).is_ok_and(|it| !it.as_str().contains('@'));
+    value.is_empty() || is_authority(value.as_bytes())
 }
 
 fn head(parts: &Parts, rules: &Rules) -> Result<Asked, Refusal> {
@@ -204,22 +226,14 @@ fn condition(headers: &HeaderMap) -> Result<Option<Condition>, Refusal> {
     read().map_err(|bad| malformed(Problem::Condition, &bad))
 }
 
-/// The announced length. hyper drops it when there is a Transfer-Encoding, which is refused.
+/// The announced length; [`framing`](super::framing) has seen that it comes once, and uncoded.
 fn content_length(headers: &HeaderMap) -> Result<u64, Refusal> {
-    let refusal = |words| Refusal::usual(Problem::Length, words);
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        return Err(refusal("a body comes with its Content-Length, not coded"));
-    }
     let text = single(headers, header::CONTENT_LENGTH, "Content-Length")
         .map_err(|bad| malformed(Problem::Length, &bad))?;
-    let text = text.ok_or_else(|| refusal("a PUT needs a Content-Length"))?;
-    match text.parse::<u64>() {
-        Err(_) => Err(Refusal::malformed(Problem::Length, "an odd Content-Length")),
-        Ok(length) if length > Offset::MAX.bytes() => {
-            Err(Refusal::usual(Problem::TooLarge, "no file is that long"))
-        }
-        Ok(length) => Ok(length),
-    }
+    let missing = || Refusal::usual(Problem::Length, "a PUT needs a Content-Length");
+    let odd = || Refusal::malformed(Problem::Length, "an odd Content-Length");
+    let length = decimal_offset(text.ok_or_else(missing)?).ok_or_else(odd)?;
+    Ok(length.bytes())
 }
 
 fn path(parts: &Parts, rules: &Rules) -> Result<WirePath, Refusal> {
@@ -319,9 +333,8 @@ mod tests {
             (400, &[LENGTH, ("content-range", "bytes 0-9/5")]),
             (400, &[LENGTH, RANGE, RANGE]),
             (411, &[RANGE]),
-            (411, &[RANGE, ("transfer-encoding", "chunked")]),
             (400, &[RANGE, ("content-length", "4")]),
-            (413, &[RANGE, ("content-length", "9223372036854775808")]),
+            (400, &[RANGE, ("content-length", "9223372036854775808")]),
             (415, &[RANGE, LENGTH, ("content-encoding", "gzip")]),
             (400, &[RANGE, LENGTH, ("if-match", "\"x\"")]),
             (400, &[RANGE, LENGTH, ("repr-digest", "sha-256=:AAAA:")]),
@@ -332,6 +345,7 @@ mod tests {
             assert_eq!(asked("PUT", "/a", headers), Err(status), "{headers:?}");
         }
         assert_eq!(asked("GET", "/a", &[]), Err(405));
+        assert_eq!(asked("CONNECT", "x:80", &[]), Err(400));
         assert_eq!(asked("PUT", "/a?length=5", &[RANGE, LENGTH]), Err(400));
         assert_eq!(asked("PUT", "/../a", &[RANGE, LENGTH]), Err(400));
         assert_eq!(asked("PUT", "http://x/a", &[RANGE, LENGTH]), Err(400));

@@ -66,6 +66,25 @@ impl Connection {
         }
     }
 
+    /// Sends bytes one by one, a few a second, until the server has something to say about it.
+    #[allow(dead_code, reason = "not every test program has the patience")]
+    pub fn drip(&mut self, bytes: &[u8]) {
+        let pace = std::time::Duration::from_millis(50);
+        self.stream
+            .set_read_timeout(Some(pace))
+            .expect("a read timeout");
+        for byte in bytes {
+            self.send(&[*byte]);
+            match self.stream.peek(&mut [0]) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                _ => break,
+            }
+        }
+        self.stream
+            .set_read_timeout(Some(DEADLINE))
+            .expect("a read timeout");
+    }
+
     /// Remembers what was asked, so that its answer is read as one to that.
     pub fn expect(&mut self, asked: Asked) {
         self.asked.push_back(asked);

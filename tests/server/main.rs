@@ -71,11 +71,7 @@ scripts! {
     rebuilt
     refilled
     regressed
-    row_01_framing
-    row_01_length
-    row_01_method
     row_01_path
-    row_01_range
     row_02_busy
     row_03_diverged
     row_03_retired
@@ -90,7 +86,6 @@ scripts! {
     row_09a_unconditional
     row_10_append
     scrub
-    #[ignore = "takes half a minute"]
     stalled
     stat_pass
     tails

@@ -19,7 +19,6 @@
 //! | `finish`, `reset` | ends the connection by FIN or by RST |
 //! | `< 409[,410] [token] [L=5] [tail=8] [closed] \| Header: value \| -Header` | reads an answer and checks it, and all that [`crate::contract`] says of every answer |
 //! | `< nothing` | the server ends the connection without a word |
-//! | `< cut` | or with 408, to a client that has ended its half |
 //! | `= /path "bytes" \| row 5 [state]`, `= /path none \| row none` | checks file and row |
 //! | `= same` | everything that was checked so far is still so |
 //! | `event kind /path x1`, `log LEVEL text x1`, `quarantined "bytes"` | waits for these |

@@ -148,7 +148,11 @@ impl Running {
                 self.task.end(Answer::done(false).about(shown));
             }
             End::Complete => self.complete(),
-            End::Stalled | End::Broken => {
+            End::Broken => {
+                let words = "the body ended before its Content-Length";
+                self.leave_tail(Answer::malformed(Problem::Length, words).closing());
+            }
+            End::Stalled => {
                 self.leave_tail(Answer::refusal(Problem::Timeout, why(Problem::Timeout)));
             }
         }

@@ -90,7 +90,7 @@ impl Stage {
     }
 
     pub(super) fn answer(&mut self, step: &Step) -> Result<(), String> {
-        if matches!(step.items[0].as_str(), "nothing" | "cut") {
+        if step.items[0] == "nothing" {
             return self.no_answer(step);
         }
         let Some(bytes) = self.repeat.take() else {
@@ -148,12 +148,9 @@ impl Stage {
     }
 
     fn no_answer(&mut self, step: &Step) -> Result<(), String> {
-        let cut = step.items[0] == "cut";
         let mut connection = self.connections.remove(&step.on).ok_or("no connection")?;
         match connection.answer()? {
             None => Ok(()),
-            // Half of the connection is still there to say it.
-            Some((_, answer)) if cut && answer.status == 408 => connection.ended(),
             Some((_, answer)) => Err(format!("expected no answer, got:\n{}", answer.shown())),
         }
     }
