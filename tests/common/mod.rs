@@ -381,6 +381,9 @@ pub struct Client {
     pub datadir: PathBuf,
     /// The running process, unless it was stopped.
     pub daemon: Option<Daemon>,
+    /// A command that the daemon runs behind from the next start on and that becomes it, as with
+    /// [`Server::wrap`]; none when it is empty.
+    pub wrapper: Vec<String>,
 }
 
 impl Client {
@@ -396,6 +399,7 @@ impl Client {
         let client = Self {
             datadir: datadir.to_owned(),
             daemon: None,
+            wrapper: Vec::new(),
         };
         client.reconfigure(extra);
         client
@@ -414,7 +418,7 @@ impl Client {
     /// Starts the daemon, again if it was stopped.
     pub fn restart(&mut self) {
         self.daemon = None;
-        let mut command = shaftlog();
+        let mut command = wrapped(&self.wrapper, program());
         command
             .args(["client", "--stdout", "--config"])
             .arg(self.config());

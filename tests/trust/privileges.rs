@@ -13,6 +13,8 @@ use crate::common::{self, Client, Server, deliver, program, said, wait_until};
 
 /// Any user that owns nothing.
 pub const NOBODY: u32 = 65534;
+/// What the client's unit gives it.
+pub const CAPABILITIES: [&str; 3] = ["fowner", "dac_read_search", "lease"];
 
 fn unit(name: &str) -> String {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/systemd");
@@ -151,8 +153,8 @@ fn the_filters_let_pass_what_the_daemons_call() {
     }
 }
 
-/// The words that make a process somebody who owns nothing, with these capabilities only.
-pub fn as_nobody(capabilities: &[&str]) -> Vec<String> {
+/// The words that make a process that of this user, with these capabilities only.
+pub fn as_user(user: u32, capabilities: &[&str]) -> Vec<String> {
     let set = |prefix: &str| {
         let given = capabilities.iter().map(|name| format!("{prefix}{name}"));
         ["-all".to_owned()]
@@ -161,11 +163,10 @@ pub fn as_nobody(capabilities: &[&str]) -> Vec<String> {
             .collect::<Vec<_>>()
             .join(",")
     };
-    let nobody = NOBODY.to_string();
     [
         "setpriv".to_owned(),
-        format!("--reuid={nobody}"),
-        format!("--regid={nobody}"),
+        format!("--reuid={user}"),
+        format!("--regid={user}"),
         "--clear-groups".to_owned(),
         format!("--inh-caps={}", set("+")),
         format!("--ambient-caps={}", set("+")),
@@ -192,13 +193,13 @@ fn a_client_with_its_three_capabilities_delivers_what_is_not_its_own() {
     fs::create_dir(&client.datadir).unwrap();
     chown(&client.datadir, Some(NOBODY), Some(NOBODY)).unwrap();
 
-    let reads = as_nobody(&["dac_read_search"]);
+    let reads = as_user(NOBODY, &["dac_read_search"]);
     let output = client.sync_wrapped(&reads, &["--patience", "1s"]);
     if protected.trim() == "1" {
         assert_eq!(output.status.code(), Some(3), "{}", said(&output));
         assert!(server.file("logs/secret.log").is_none());
     }
-    let all = as_nobody(&["fowner", "dac_read_search", "lease"]);
+    let all = as_user(NOBODY, &CAPABILITIES);
     let output = client.sync_wrapped(&all, &[]);
     assert!(output.status.success(), "{}", said(&output));
     assert!(server.holds("logs/secret.log", b"one\n"));
