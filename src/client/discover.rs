@@ -13,6 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use notify::{RecursiveMode, Watcher as _};
 
@@ -101,6 +102,21 @@ impl fmt::Display for Unlinkable {
     }
 }
 
+/// Asks a discovery, from any thread, to leave off soon.
+#[derive(Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// What is being scanned is left as it is; nothing more is taken in.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Finds files and has them adopted. Calls block; the owner makes one at a time.
 pub struct Discovery {
     walker: Arc<Walker>,
@@ -112,6 +128,7 @@ pub struct Discovery {
     report: Report,
     /// Of what kind something was passed over and said so, by pattern.
     said: HashSet<(usize, Skip)>,
+    stop: Stop,
     scanned: bool,
 }
 
@@ -134,8 +151,14 @@ impl Discovery {
             failures: HashMap::new(),
             report: Report::default(),
             said: HashSet::new(),
+            stop: Stop::default(),
             scanned: false,
         }
+    }
+
+    /// By what it is stopped.
+    pub fn stop(&self) -> Stop {
+        self.stop.clone()
     }
 
     /// Where notifications arrive.
@@ -160,6 +183,10 @@ impl Discovery {
         let mut finder = Finder::new(self, before);
         let tally = walker.walk(&mut finder);
         let counts = finder.finish(&tally);
+        if self.stop.is_asked() {
+            // Half a scan tells nothing of what it has not seen.
+            return;
+        }
         self.say_skipped(&tally.skipped);
         self.sum_up(tally, &counts);
         self.watch_missing_roots();

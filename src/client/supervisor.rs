@@ -1,9 +1,9 @@
 //! The client as a whole: opened, scanned, delivering until it is asked to end.
 //!
 //! Owns every task; each of them ends before [`run`] returns. Order of the start: rows and links
-//! brought together -> the first scan, with directories watched -> delivery. Order of the end: no
-//! more discovery -> delivery, which gets a bounded time -> progress written. A crash anywhere
-//! leaves what the catalogue's start repairs.
+//! brought together -> delivery of what is known, and the first scan, with directories watched.
+//! Order of the end: no more discovery -> delivery, which gets a bounded time -> progress written.
+//! A crash anywhere leaves what the catalogue's start repairs.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -57,7 +57,7 @@ struct Opened {
     discovery: Discovery,
 }
 
-/// Brings rows and links together and finds what is new. Blocks.
+/// Brings rows and links together. Blocks.
 fn open(settings: &ClientSettings, datadir: Dir, index: ClientIndex) -> Result<Opened, RunError> {
     let urls = settings.destinations.iter().map(Destination::to_string);
     let urls: Vec<String> = urls.collect();
@@ -67,11 +67,7 @@ fn open(settings: &ClientSettings, datadir: Dir, index: ClientIndex) -> Result<O
     let catalogue = Catalogue::with_links(datadir, index, &urls, marks, watching)?;
     let catalogue = Arc::new(catalogue.with_volatile(&settings.patterns));
     let patterns = settings.patterns.clone().into();
-    let mut discovery = Discovery::watching(patterns, Arc::clone(&catalogue));
-    discovery.scan();
-    if discovery.nothing_can_be_linked() {
-        return Err(RunError::NothingLinkable);
-    }
+    let discovery = Discovery::watching(patterns, Arc::clone(&catalogue));
     Ok(Opened {
         catalogue,
         dirty,
@@ -98,11 +94,11 @@ pub async fn run(
         .map(|certificates| certificates as Arc<dyn Follow>)
         .collect();
     let opening = Arc::clone(&settings);
-    let opened = spawn_blocking(move || open(&opening, datadir, index)).await??;
     warn_once(&settings);
+    let opened = spawn_blocking(move || open(&opening, datadir, index)).await??;
     let ships = ship(&opened, &settings, connectors)?;
     let catalogue = Arc::clone(&opened.catalogue);
-    let report = Arc::new(Mutex::new(opened.discovery.report().clone()));
+    let (report, stop) = (Arc::default(), opened.discovery.stop());
     let (rescan, reread) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let mut tasks = JoinSet::new();
     start_tasks(&mut tasks, opened, &settings, &report, &rescan);
@@ -130,13 +126,14 @@ pub async fn run(
                 let held = *held.lock().unwrap_or_else(PoisonError::into_inner);
                 say_status(&catalogue, &ships, report, held).await?;
             }
-            // None of them ends before it is told to, unless something in it panicked.
+            // None of them ends before it is told to, unless there is nothing to do for this client or
+            // something in it panicked.
             Some(ended) = tasks.join_next() => {
-                let (Ok(error) | Err(error)) = ended;
-                break Err(RunError::Task(error));
+                break Err(ended.unwrap_or_else(RunError::Task));
             }
         }
     };
+    stop.ask();
     tasks.shutdown().await;
     end(ships, catalogue).await?;
     ended
@@ -177,7 +174,7 @@ async fn end(ships: Vec<Arc<Ship>>, catalogue: Arc<Catalogue>) -> Result<(), Run
 
 /// Starts what goes on as long as the client runs.
 fn start_tasks(
-    tasks: &mut JoinSet<JoinError>,
+    tasks: &mut JoinSet<RunError>,
     opened: Opened,
     settings: &ClientSettings,
     report: &Arc<Mutex<Report>>,
@@ -208,7 +205,7 @@ fn start_tasks(
 
 /// Starts what is done with files that are delivered.
 fn start_upkeep(
-    tasks: &mut JoinSet<JoinError>,
+    tasks: &mut JoinSet<RunError>,
     catalogue: &Arc<Catalogue>,
     ships: &[Arc<Ship>],
     settings: &ClientSettings,
@@ -222,29 +219,31 @@ fn start_upkeep(
             period,
             rate: upkeep.scrub_rate,
         };
-        tasks.spawn(scrub.run());
+        tasks.spawn(async move { scrub.run().await.into() });
     }
     let (catalogue, ships) = (Arc::clone(catalogue), ships.to_vec());
     let releaser = Releaser::new(catalogue, upkeep, Arc::clone(held))?;
-    tasks.spawn(releaser.run(ships));
+    tasks.spawn(async move { releaser.run(ships).await.into() });
     Ok(())
 }
 
-/// Looks at new names at once, and at everything every `scan_interval`.
+/// Looks at everything now and every `scan_interval`, and at new names at once.
 async fn discover(
     mut discovery: Discovery,
     scan_interval: Duration,
     report: Arc<Mutex<Report>>,
     rescan: Arc<Notify>,
-) -> JoinError {
+) -> RunError {
     let mail = discovery.mail();
     let mut scans = ticks(scan_interval);
+    let mut first = true;
     loop {
-        let whole = tokio::select! {
-            () = mail.arrived() => false,
-            () = rescan.notified() => true,
-            _ = scans.tick() => true,
-        };
+        let whole = first
+            || tokio::select! {
+                () = mail.arrived() => false,
+                () = rescan.notified() => true,
+                _ = scans.tick() => true,
+            };
         let worked = spawn_blocking(move || {
             if whole {
                 discovery.scan();
@@ -255,8 +254,11 @@ async fn discover(
         });
         discovery = match worked.await {
             Ok(back) => back,
-            Err(error) => return error,
+            Err(error) => return error.into(),
         };
+        if std::mem::take(&mut first) && discovery.nothing_can_be_linked() {
+            return RunError::NothingLinkable;
+        }
         *report.lock().unwrap_or_else(PoisonError::into_inner) = discovery.report().clone();
     }
 }
@@ -266,7 +268,7 @@ async fn look_in_turn(
     catalogue: Arc<Catalogue>,
     watches: Arc<Watches>,
     interval: Duration,
-) -> JoinError {
+) -> RunError {
     let mut round = Round::default();
     let mut turns = ticks(interval);
     loop {
@@ -278,13 +280,13 @@ async fn look_in_turn(
         });
         round = match looked.await {
             Ok(back) => back,
-            Err(error) => return error,
+            Err(error) => return error.into(),
         };
     }
 }
 
 /// Writes progress now and then; says once that it cannot, and once that it can again.
-async fn flush(catalogue: Arc<Catalogue>) -> JoinError {
+async fn flush(catalogue: Arc<Catalogue>) -> RunError {
     let mut turns = ticks(FLUSH_INTERVAL);
     let mut failing = false;
     loop {
@@ -292,7 +294,7 @@ async fn flush(catalogue: Arc<Catalogue>) -> JoinError {
         let flushing = Arc::clone(&catalogue);
         let flushed = match spawn_blocking(move || flushing.flush()).await {
             Ok(flushed) => flushed,
-            Err(error) => return error,
+            Err(error) => return error.into(),
         };
         match &flushed {
             Ok(()) if failing => tracing::info!("the database can be written again"),
@@ -306,12 +308,12 @@ async fn flush(catalogue: Arc<Catalogue>) -> JoinError {
 }
 
 /// Reads every row once when the last process did not close the database.
-async fn check_after_a_crash(catalogue: Arc<Catalogue>) -> JoinError {
+async fn check_after_a_crash(catalogue: Arc<Catalogue>) -> RunError {
     if catalogue.index().unclean() {
         match spawn_blocking(move || catalogue.index().check_rows()).await {
             Ok(Ok(())) => {}
             Ok(Err(damaged)) => tracing::error!("{damaged}"),
-            Err(error) => return error,
+            Err(error) => return error.into(),
         }
     }
     std::future::pending().await

@@ -29,6 +29,10 @@ pub trait Visitor {
     fn directory(&mut self, path: &Path);
     /// A regular file that a pattern selects; why it is passed over, if it is.
     fn file(&mut self, found: Found<'_>) -> Option<Skip>;
+    /// Whether the walk is to go on.
+    fn wants_more(&self) -> bool {
+        true
+    }
 }
 
 /// A regular file that a pattern selects.
@@ -181,12 +185,15 @@ impl Walker {
     ) {
         let mut directories = vec![from];
         while let Some(directory) = directories.pop() {
-            if is_private(&reached.dir, &directory) {
+            if is_private(&reached.dir, &directory) || !visitor.wants_more() {
                 continue;
             }
             let path = absolute(root, &directory);
             visitor.directory(&path);
             let read = reached.dir.visit(&directory, |Entry { name, kind }| {
+                if !visitor.wants_more() {
+                    return;
+                }
                 let relative = join(&directory, &name);
                 if kind != FileKind::Directory {
                     self.meet(root, reached, relative, kind, visitor, tally);

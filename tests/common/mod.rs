@@ -199,6 +199,12 @@ impl Daemon {
         String::from_utf8_lossy(&fs::read(&self.output).unwrap_or_default()).into_owned()
     }
 
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        open.expect("running").count()
+    }
+
     /// A field of `/proc/PID/status` in KiB, such as `VmHWM`, its peak memory.
     pub fn memory_kib(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("running");

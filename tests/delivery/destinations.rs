@@ -180,12 +180,9 @@ fn a_backlog_costs_nothing_and_is_caught_up_with() {
 fn footprint(client: &mut Client) -> (u64, usize, u64) {
     let database = client.datadir.join(".shaftlog/client.redb");
     let process = client.process();
-    let descriptors = fs::read_dir(format!("/proc/{}/fd", process.pid()))
-        .unwrap()
-        .count();
     (
         process.memory_kib("VmRSS"),
-        descriptors,
+        process.descriptors(),
         fs::metadata(database).unwrap().len(),
     )
 }

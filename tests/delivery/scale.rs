@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::faults::{Fault, Proxy};
@@ -152,4 +153,68 @@ fn after_a_restart_known_files_are_as_quick_as_before() {
     client.restart();
     let after = p99(16);
     println!("p99 of append to visible: {before:?} before the restart, {after:?} after");
+}
+
+/// Bytes of memory that a client needs for each file that it holds, at most.
+const BYTES_A_FILE: u64 = 3 * 1024;
+
+#[test]
+fn a_directory_full_of_files_costs_little_for_each_and_ends_in_time() {
+    let home = TempDir::new().unwrap();
+    let logs = home.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    let long = std::env::var_os("SHAFTLOG_LONG").is_some();
+    let count: usize = if long { 1_000_000 } else { 50_000 };
+    for n in 0..count {
+        File::create(logs.join(n.to_string())).unwrap();
+    }
+    let server = Server::start(&home.path().join("server"), "");
+    let config = deliver(&[("logs", &logs.join("*"))], &[&server.url()]);
+    let mut client = Client::start(&home.path().join("client"), &config);
+    let (links, copies) = (client.datadir.join("logs"), server.datadir.join("logs"));
+    let names = |directory: &Path| fs::read_dir(directory).map_or(0, Iterator::count);
+    let patience = Duration::from_secs(3600);
+    let start = Instant::now();
+    wait_within(patience, "some arrive while the rest is looked for", || {
+        let (linked, arrived) = (names(&links), names(&copies));
+        assert!(linked < count || arrived > 0, "nothing arrived");
+        (arrived > 0).then(|| println!("{arrived} arrived when {linked} were linked"))
+    });
+    // In the middle of the first scan.
+    println!("ended {:?} after SIGTERM", end(&mut client));
+    assert!(names(&links) < count, "the scan was not in the middle");
+
+    client.restart();
+    let mut descriptors = 0;
+    wait_within(patience, "all are linked", || {
+        descriptors = descriptors.max(client.process().descriptors());
+        (names(&links) == count).then_some(())
+    });
+    println!("{count} files were linked after {:?}", start.elapsed());
+    let peak = client.process().memory_kib("VmHWM");
+    println!("peak memory {peak} KiB, at most {descriptors} descriptors");
+    let bound = MEMORY + count as u64 * BYTES_A_FILE / 1024;
+    assert!(peak <= bound, "{peak} KiB, and not {bound}");
+    assert!(descriptors < 1_000, "{descriptors} descriptors");
+    let output = client.process().output();
+    let warnings = output
+        .lines()
+        .filter(|line| line.contains("no more inotify watches"));
+    assert!(warnings.count() <= 1, "{output}");
+    println!("ended {:?} after SIGTERM", end(&mut client));
+}
+
+/// Ends the client, which hangs in nothing and takes 10 s at most, whatever it is at.
+fn end(client: &mut Client) -> Duration {
+    let daemon = client.process();
+    let asked = Instant::now();
+    daemon.signal(Signal::TERM);
+    let ended = wait_within(Duration::from_secs(10), "the end", || daemon.ended());
+    let took = asked.elapsed();
+    let output = daemon.output();
+    assert!(
+        ended.success() && !output.contains("something hangs"),
+        "{output}"
+    );
+    took
 }

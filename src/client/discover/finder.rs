@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Directories, Discovery};
+use super::{Directories, Discovery, Stop};
 use crate::client::catalogue::{AdoptError, Candidate, Catalogue, Outcome, Sighting};
 use crate::client::skips::Skip;
 use crate::client::walk::{Found, Tally, Visitor};
@@ -57,6 +57,7 @@ pub(super) struct Finder<'a> {
     batch: Vec<Candidate>,
     most: usize,
     counts: HashMap<String, Count>,
+    stop: Stop,
 }
 
 impl<'a> Finder<'a> {
@@ -70,6 +71,7 @@ impl<'a> Finder<'a> {
             batch: Vec::new(),
             most: ADOPT_BATCH.min(host::descriptors() / 8).max(1),
             counts: HashMap::new(),
+            stop: discovery.stop.clone(),
         }
     }
 
@@ -178,6 +180,10 @@ impl Visitor for Finder<'_> {
         if let Some(directories) = self.directories {
             directories.watch(path, self.catalogue);
         }
+    }
+
+    fn wants_more(&self) -> bool {
+        !self.stop.is_asked()
     }
 
     fn file(&mut self, found: Found<'_>) -> Option<Skip> {
