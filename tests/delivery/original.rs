@@ -115,7 +115,11 @@ fn our_client_delivers_to_an_original_server() {
     wait_until("both arrive", || {
         holds("/logs/a", b"one\ntwo\n") && holds("/logs/b", b"b\n")
     });
-    fs::write(logs.join("b"), "b\nmore\n").unwrap();
+    let mut log = fs::File::options()
+        .append(true)
+        .open(logs.join("b"))
+        .unwrap();
+    log.write_all(b"more\n").unwrap();
     wait_until("an append arrives", || holds("/logs/b", b"b\nmore\n"));
     assert!(client.terminate().success());
     let progress = rows(&client.datadir, "progress");
