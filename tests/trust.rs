@@ -21,6 +21,7 @@ mod trust {
     pub mod identities;
     pub mod limits;
     pub mod privileges;
+    pub mod quotas;
     pub mod renewal;
     pub mod speaker;
     pub mod tools;

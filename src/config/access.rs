@@ -10,6 +10,7 @@ use glob::{MatchOptions, Pattern};
 use super::error::{Problem, Step};
 use super::fields::Fields;
 use super::keys;
+use super::quota::{self, Quota};
 use super::yaml::Node;
 use crate::types::{Identity, WirePath};
 
@@ -21,21 +22,32 @@ const IDENTITY: &str = "{identity}";
 pub struct Rule {
     pattern: Pattern,
     paths: Vec<PathPrefix>,
+    quota: Quota,
 }
 
 impl Rule {
     /// Whether it gives `path` to `identity`.
     pub fn covers(&self, identity: &Identity, path: &WirePath) -> bool {
+        self.is_about(identity)
+            && self
+                .paths
+                .iter()
+                .any(|prefix| prefix.covers(identity, path))
+    }
+
+    /// Whether `identity` is one of those that it is about.
+    pub fn is_about(&self, identity: &Identity) -> bool {
         let options = MatchOptions {
             case_sensitive: !identity.is_dns(),
             require_literal_separator: false,
             require_literal_leading_dot: false,
         };
         self.pattern.matches_with(identity.as_str(), options)
-            && self
-                .paths
-                .iter()
-                .any(|prefix| prefix.covers(identity, path))
+    }
+
+    /// What each of them may fill.
+    pub fn quota(&self) -> Quota {
+        self.quota
     }
 
     /// The pattern of its identities.
@@ -200,7 +212,11 @@ fn rule(text: &str, steps: Vec<Step>, node: &Node) -> Result<Rule, Problem> {
                 .problem("paths", words)
                 .hint("as in /{identity}/ or /shared/audit/")
         })?;
-    Ok(Rule { pattern, paths })
+    Ok(Rule {
+        pattern,
+        paths,
+        quota: quota::read(&fields)?,
+    })
 }
 
 /// Reads `allow`; `None` lets every address in.
@@ -238,6 +254,7 @@ mod tests {
     fn covers(prefix: &str, identity: &str, path: &str) -> bool {
         let rule = Rule {
             pattern: Pattern::new("*").unwrap(),
+            quota: Quota::default(),
             paths: vec![PathPrefix::parse(prefix).unwrap()],
         };
         let identity = Identity::dns(identity)
@@ -292,6 +309,7 @@ mod tests {
     fn patterns_of_names_know_no_case_and_those_of_uris_do() {
         let rule = |pattern: &str| Rule {
             pattern: Pattern::new(pattern).unwrap(),
+            quota: Quota::default(),
             paths: vec![PathPrefix::parse("/").unwrap()],
         };
         let path = WirePath::decode("/x").unwrap();

@@ -114,7 +114,11 @@ pub(super) const SERVER: &[Key] = &[
     optional("authorize"),
     optional("allow"),
     optional("limits"),
+    optional("quota"),
 ];
+
+/// `quota` of a server, and of an entry of its `authorize`.
+pub(super) const QUOTA: &[Key] = &[optional("files"), optional("bytes")];
 
 /// `limits` of a server.
 pub(super) const LIMITS: &[Key] = &[
@@ -146,6 +150,7 @@ pub(super) const AUTHORIZE: &[Key] = &[
         "paths",
         "a list of the paths that are theirs, as in /{identity}/",
     ),
+    optional("quota"),
 ];
 
 /// Why a key or its value is refused.

@@ -13,6 +13,7 @@ mod fields;
 pub mod glob;
 mod keys;
 pub mod owner;
+mod quota;
 pub mod rename;
 mod server;
 pub mod tls;
@@ -26,6 +27,7 @@ use regex::bytes::{Regex, RegexBuilder};
 pub use client::{ClientSettings, Environment, PatternSettings};
 pub use destination::{BadTemplate, BadUrl, Destination};
 pub use error::{ConfigError, Fault};
+pub use quota::Quota;
 pub use server::{Limits, ServerSettings, Unconditional};
 pub use upkeep::{NEVER, Upkeep};
 

@@ -10,6 +10,7 @@ use super::access::{self, Network, Rule};
 use super::error::Problem;
 use super::fields::Fields;
 use super::keys;
+use super::quota::{self, Quota};
 use super::tls::{self, ClientAuth, ServerTls};
 use super::yaml::Node;
 use crate::limits;
@@ -53,6 +54,8 @@ pub struct ServerSettings {
     pub allow: Option<Vec<Network>>,
     /// How much clients may ask of it.
     pub limits: Limits,
+    /// What each client may fill, unless `authorize` says otherwise.
+    pub quota: Quota,
 }
 
 /// How much clients may ask of a server.
@@ -109,6 +112,7 @@ pub(super) fn read(text: &str, node: &Node) -> Result<ServerSettings, Problem> {
         authorize,
         allow,
         limits: limits(&fields)?,
+        quota: quota::read(&fields)?,
         datadir: fields.path("datadir")?.unwrap_or_default(),
         validate_regex: validate_regex(&fields)?,
         logfile: fields.path("logfile")?,

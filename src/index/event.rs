@@ -53,6 +53,8 @@ pub enum EventKind {
     SyncFailed,
     /// A copy in quarantine was removed, to stay within the operator's bounds.
     Discarded,
+    /// A client has used up its quota.
+    QuotaReached,
 }
 
 impl EventKind {

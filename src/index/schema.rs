@@ -15,6 +15,8 @@ use super::error::Problem;
 mod first_tables;
 #[path = "../../migrations/0002_evidence.rs"]
 mod evidence;
+#[path = "../../migrations/0003_quotas.rs"]
+mod quotas;
 
 /// Whose database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -62,7 +64,7 @@ type Step = fn(&WriteTransaction) -> Result<(), redb::Error>;
 fn steps(kind: Kind) -> &'static [Step] {
     match kind {
         Kind::Client => &[first_tables::client, evidence::client],
-        Kind::Server => &[first_tables::server, evidence::server],
+        Kind::Server => &[first_tables::server, evidence::server, quotas::server],
     }
 }
 

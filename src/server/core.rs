@@ -15,6 +15,7 @@ use super::access::Access;
 use super::commit::Committer;
 use super::decide::Policy;
 use super::files::Files;
+use super::quota::{Held, Quotas};
 use super::scrub::Scrub;
 use crate::index::server::ServerIndex;
 use crate::limits::{
@@ -43,6 +44,8 @@ pub struct Rules {
     pub requests: usize,
     /// Longest file.
     pub file_size: Offset,
+    /// What each client may fill.
+    pub quotas: Quotas,
 }
 
 /// The bounds of the quarantine.
@@ -71,6 +74,8 @@ pub(crate) struct Core {
     pub(crate) commits: Committer,
     pub(crate) files: Files,
     pub(crate) told: Told,
+    /// What clients are just filling of their quotas.
+    pub(crate) held: Held,
     /// Whether it is on record that this index is older than what a client has seen.
     pub(crate) is_known_restored: AtomicBool,
     /// Bytes received and not yet written.
@@ -110,6 +115,7 @@ impl Core {
             commits,
             files: Files::new(open_files),
             told: Told::default(),
+            held: Held::default(),
             is_known_restored: AtomicBool::new(false),
             budget: Arc::new(Semaphore::new(BODY_BUDGET)),
             seats: Semaphore::new(BODY_SEATS),

@@ -19,7 +19,7 @@ use super::data::DataFile;
 use super::decide::Standing;
 use super::flight::Flight;
 use super::recover::Trouble;
-use crate::index::server::{ServerFile, ServerState};
+use crate::index::server::{Charge, ServerFile, ServerState};
 use crate::limits::{HASHING_WAIT, PIPELINE_WAIT};
 use crate::prefix::PrefixHasher;
 use crate::sys::file::FileStat;
@@ -43,6 +43,8 @@ pub(crate) struct FileState {
     pub(crate) epoch: Epoch,
     /// The committed row.
     pub(crate) row: Option<ServerFile>,
+    /// Who pays for the path, and for how much, where anybody has a quota.
+    pub(crate) charge: Option<Charge>,
     /// The file, open for reading and writing, if the path names one.
     pub(crate) file: Option<Arc<DataFile>>,
     /// What the path was when this process last looked at it or wrote to it.
@@ -64,6 +66,7 @@ impl FileState {
         Self {
             epoch,
             row: None,
+            charge: None,
             file: None,
             seen: None,
             vouched: PrefixHasher::new(),

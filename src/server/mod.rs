@@ -3,7 +3,7 @@
 //! * [`decide`]: what to do with a request, as a pure function; read it first.
 //! * [`append`]: the one place that writes delivered bytes, and the order in which it does;
 //!   [`vouch`]: the way by which a length becomes vouched; [`quarantine`]: nothing is cut off
-//!   before it is kept elsewhere.
+//!   before it is kept elsewhere; [`quota`]: what each client may fill.
 //! * [`commit`]: one transaction for as many changes as wait.
 //! * [`recover`]: from row and file to what is known; [`files`]: who may touch a file now.
 //! * [`evidence`]: what becomes of a file that is not what its row vouches for.
@@ -36,6 +36,7 @@ mod operator;
 mod pass;
 mod peers;
 mod quarantine;
+mod quota;
 pub mod rebuild;
 mod recover;
 mod reply;
@@ -68,6 +69,7 @@ use self::commit::Committer;
 use self::core::Core;
 pub use self::core::{Quarantine, Rules};
 use self::handshake::Handshakes;
+pub use self::quota::Quotas;
 pub use self::scrub::Scrub;
 use self::ways::Ways;
 use crate::config::tls::ClientAuth;
@@ -113,6 +115,7 @@ impl From<&ServerSettings> for Rules {
             access: Access::from(settings),
             requests: settings.limits.requests,
             file_size: settings.limits.file_size,
+            quotas: Quotas::from(settings),
         }
     }
 }
@@ -233,6 +236,7 @@ impl Server {
             access: Access::default(),
             requests: SERVER_REQUESTS,
             file_size: Offset::MAX,
+            quotas: Quotas::default(),
         };
         Self::start(index, datadir, rules, IDLE_TIMEOUT)
     }

@@ -123,6 +123,19 @@ fn end(core: &Core, mut claim: Claim, from: u64) -> Result<Vec<String>, Refused>
     if let Err(trouble) = recover::note_cut(core, &path, rest.start()) {
         debug!("{path}: it will be read once more: {trouble}");
     }
+    if core.rules.quotas.any()
+        && let Some(row) = core.index.file(&path).map_err(Trouble::from)?
+    {
+        let changes = vec![ServerChange::Occupied {
+            path: path.clone(),
+            size: rest.start(),
+            writer: row.writer,
+        }];
+        let epoch = core.commits.epoch();
+        core.commits
+            .submit_and_wait(epoch, changes)
+            .map_err(Trouble::from)?;
+    }
     Ok(vec![format!(
         "{path}: bytes {} to {} are in quarantine",
         rest.start(),

@@ -13,7 +13,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 use super::recover::footprint;
-use crate::index::server::{ServerChange, ServerFile, ServerIndex, ServerState};
+use crate::index::server::{REBUILT, ServerChange, ServerFile, ServerIndex, ServerState};
 use crate::index::{EventKind, IndexError, NewEvent};
 use crate::limits::IO_CHUNK;
 use crate::prefix::PrefixHasher;
@@ -24,8 +24,6 @@ use crate::sys::file::{FileKind, FileStat};
 use crate::types::{BadPath, FileId, Offset, WirePath};
 use crate::verify::figures::Figures;
 
-/// Who wrote a file, as far as its row can tell.
-const WRITER: &str = "db rebuild";
 /// Hashed rows that wait to be written.
 const QUEUE: usize = 256;
 
@@ -202,7 +200,7 @@ fn hash(
         hasher: hasher.state(),
         high_water: None,
         footprint: footprint(&before),
-        writer: WRITER.to_owned(),
+        writer: REBUILT.to_owned(),
         state: ServerState::Unproven,
         conditional: false,
         updated: sys::clock::now(),

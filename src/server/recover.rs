@@ -193,8 +193,14 @@ fn load(
     trust: Trust,
 ) -> Result<FileState, Trouble> {
     let row = core.index.file(path)?;
+    let charge = if core.rules.quotas.any() {
+        core.index.charge(path)?
+    } else {
+        None
+    };
     let mut state = FileState {
         row,
+        charge,
         seen: stat,
         ..FileState::absent(epoch)
     };

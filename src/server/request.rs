@@ -292,6 +292,7 @@ mod tests {
             access: Access::default(),
             requests: 1,
             file_size: Offset::new(1 << 40).unwrap(),
+            quotas: crate::server::Quotas::default(),
         }
     }
 

@@ -18,6 +18,7 @@ use super::evidence;
 use super::files::{Claim, Entry, FileState, Shown};
 use super::flight::Flight;
 use super::quarantine;
+use super::quota::{self, Hold};
 use super::recover::{self, Trouble};
 use super::reply::Reply;
 use crate::index::server::{ServerChange, ServerFile, ServerState};
@@ -50,7 +51,13 @@ pub(crate) struct Vouching {
 /// Makes it durable, has it committed and answers. Blocks until the change waits for its commit, or
 /// another landing of the path is before it. Meanwhile the path goes to the PUT that continues this
 /// one.
-pub(crate) fn vouch(core: &Arc<Core>, mut claim: Claim, vouching: Vouching, reply: Reply) {
+pub(crate) fn vouch(
+    core: &Arc<Core>,
+    mut claim: Claim,
+    vouching: Vouching,
+    hold: Hold,
+    reply: Reply,
+) {
     if let Err(trouble) = evidence::reach(core, &mut claim, &vouching.hasher) {
         let answer = trouble.to_put().about(claim.shown());
         drop(claim);
@@ -68,7 +75,7 @@ pub(crate) fn vouch(core: &Arc<Core>, mut claim: Claim, vouching: Vouching, repl
                 reply,
             ));
         };
-        let landing = Landing::new(core, entry, &mut state, vouching, reply)
+        let landing = Landing::new(core, entry, &mut state, vouching, hold, reply)
             .inspect_err(|_| slot.keep_state(None))?;
         let end = state.length();
         slot.state = Some(state);
@@ -102,7 +109,11 @@ pub(crate) fn vouch_and_cut(
     let file = file.ok_or(Trouble::Busy("the file is gone"))?;
     make_durable(core, &path, state.epoch, &file)?;
     core.dir.sync_chain(path.as_bytes())?;
-    let mut changes = changes(&path, state.row.as_ref(), &row, vouching.adopts);
+    let cut = Vouching {
+        size: rest.start(),
+        ..vouching.clone()
+    };
+    let mut changes = changes(core, &path, state.row.as_ref(), &row, &cut);
     let ended = state.row.as_ref().filter(|old| old.id != row.id);
     quarantine::set_aside_with(core, &path, &file, rest, why, ended, |copied| {
         changes.extend(copied);
@@ -124,6 +135,8 @@ pub(super) struct Landing {
     shown: Shown,
     gained: u64,
     answer: Answer,
+    /// Given up when it is committed, or never will be.
+    hold: Hold,
     reply: Reply,
 }
 
@@ -134,6 +147,7 @@ impl Landing {
         entry: &Arc<Entry>,
         state: &mut FileState,
         vouching: Vouching,
+        hold: Hold,
         reply: Reply,
     ) -> Result<Self, (Trouble, Reply)> {
         let prepared = written(core, entry.path(), state, vouching.size).and_then(|stat| {
@@ -148,7 +162,7 @@ impl Landing {
         let is_new = state.row.is_none() || vouching.creates;
         let gained = row.vouched.length.since(state.length());
         let old = state.row.as_ref();
-        let changes = changes(entry.path(), old, &row, vouching.adopts);
+        let changes = changes(core, entry.path(), old, &row, &vouching);
         advance(state, row, vouching.hasher, stat);
         Ok(Self {
             entry: Arc::clone(entry),
@@ -159,6 +173,7 @@ impl Landing {
             shown: state.shown(),
             gained,
             answer: Answer::done(vouching.creates).about(Some(state.shown())),
+            hold,
             reply,
         })
     }
@@ -204,6 +219,8 @@ impl Landing {
             let core_after = Arc::clone(core);
             core.tasks.spawn_blocking(move || next.land(&core_after));
         }
+        // Or a client that goes on at once would be counted twice.
+        drop(self.hold);
         self.reply.send(self.answer);
     }
 
@@ -288,14 +305,22 @@ fn row(core: &Core, state: &FileState, vouching: &Vouching, stat: &FileStat) -> 
 }
 
 fn changes(
+    core: &Core,
     path: &WirePath,
     old: Option<&ServerFile>,
     row: &ServerFile,
-    adopts: bool,
+    vouching: &Vouching,
 ) -> Vec<ServerChange> {
     let mut changes = vec![ServerChange::put(path.clone(), row.clone())];
+    if vouching.size > row.vouched.length && core.rules.quotas.any() {
+        changes.push(ServerChange::Occupied {
+            path: path.clone(),
+            size: vouching.size,
+            writer: row.writer.clone(),
+        });
+    }
     changes.extend(evidence::refilled(path, old, row));
-    if adopts {
+    if vouching.adopts {
         // Always the same words, so that a bad line is one event that counts.
         let detail = "bytes that were received but not acknowledged were proven and kept";
         let event = NewEvent::now(EventKind::TailAdopted, path.as_bytes(), detail);
@@ -307,6 +332,7 @@ fn changes(
 /// What is known after the commit.
 fn advance(state: &mut FileState, row: ServerFile, hasher: PrefixHasher, stat: FileStat) {
     let shrinks = hasher.length() < state.length();
+    quota::advance(state, stat.size, &row.writer);
     state.row = Some(row);
     state.seen = Some(stat);
     state.vouched = hasher;

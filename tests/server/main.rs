@@ -85,6 +85,7 @@ scripts! {
     row_09_condition
     row_09a_unconditional
     row_10_append
+    row_10_quota
     scrub
     stalled
     stat_pass

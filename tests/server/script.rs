@@ -25,6 +25,7 @@
 //! | `grown /path 5` | waits until the file has more bytes than that |
 //! | `row /path 5 [state]`, `row /path "bytes" [state]`, `listed /path` | there is such a row; there is one shown like this |
 //! | `high_water /path "bytes"`, `high_water /path none` | the row's high-water mark is that of these bytes |
+//! | `usage client 2 15`, `usage client none` | waits until so many files with so many bytes are charged to it |
 //! | `differ $one $other` | they do |
 //! | `disk append /path "bytes"`, `write /path at "bytes"`, `truncate /path 3`, `rename /from /to`, `unlink /path`, `mkdir`, `copy`, `touch`, `symlink`, `fifo`, `link` | what others do to the datadir |
 //! | `config key: value` | for the next start; several lines make one configuration |

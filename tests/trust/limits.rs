@@ -19,7 +19,7 @@ fn ask(stream: &mut TcpStream, request: &str) -> String {
     head(stream)
 }
 
-fn head(stream: &mut TcpStream) -> String {
+pub fn head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];

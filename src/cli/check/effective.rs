@@ -73,6 +73,7 @@ pub(super) fn server(settings: &ServerSettings) -> Result<String, serde_yaml::Er
             .as_ref()
             .map(|allow| allow.iter().map(Network::to_string).collect()),
         limits: Limits::of(settings.limits),
+        quota: Quota::of(settings.quota),
     };
     Ok(format!(
         "# A server's settings in force.\n{}",
@@ -197,6 +198,25 @@ struct Server<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     allow: Option<Vec<String>>,
     limits: Limits,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quota: Option<Quota>,
+}
+
+#[derive(Serialize)]
+struct Quota {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<String>,
+}
+
+impl Quota {
+    fn of(quota: config::Quota) -> Option<Self> {
+        quota.is_bound().then(|| Self {
+            files: quota.files,
+            bytes: quota.bytes.map(size),
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -252,6 +272,8 @@ impl<'a> ServerTls<'a> {
 struct Rule<'a> {
     identity: &'a str,
     paths: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quota: Option<Quota>,
 }
 
 impl<'a> Rule<'a> {
@@ -259,6 +281,7 @@ impl<'a> Rule<'a> {
         Self {
             identity: rule.identity(),
             paths: rule.paths().collect(),
+            quota: Quota::of(rule.quota()),
         }
     }
 }
@@ -366,9 +389,10 @@ scrub: {rate: 5000, period: 3d}
 quarantine: {size: 1GiB, keep: 1d 2h}
 unconditional: allow
 tls: {cert: /c, key: /k, client_ca: /ca, client_auth: optional, crl: /crl}
-authorize: [{identity: '*.[a-c]', paths: ['/{identity}/%20', '/']}, {identity: x, paths: /x}]
+authorize: [{identity: '*.[a-c]', paths: ['/{identity}/%20', '/']}, {identity: x, paths: /x, quota: {bytes: 1TiB}}]
 allow: [192.0.2.7, '2001:db8::/32']
 limits: {connections: 100, connections_per_peer: 10, requests: 7, file_size: 1.5GiB}
+quota: {files: 10000, bytes: 100GiB}
 ";
         let read = |text: &str| parse_server(Path::new(FILE), text.as_bytes());
         let settings = read(text).unwrap();

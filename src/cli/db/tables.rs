@@ -12,7 +12,7 @@ use crate::cli::table::Column::{self, Number, Text};
 use crate::cli::table::{count, plain, render};
 use crate::index::inspect::{
     BootRowShown, ClientFileRow, DestinationRow, EventRow, HistoryRowShown, HoldRow, Inspection,
-    PrefixShown, ProgressRow, QuarantineRow, Row, ServerFileRow, VolatileRow,
+    PrefixShown, ProgressRow, QuarantineRow, Row, ServerFileRow, UsageRow, VolatileRow,
 };
 
 /// Rows of one printed table; a longer one is continued under a new header, so that memory does
@@ -185,6 +185,11 @@ const BOOTS: Sort = Sort {
     columns: &[Text("boot"), Number("first commit"), Text("started")],
 };
 
+const USAGE: Sort = Sort {
+    title: "usage",
+    columns: &[Text("client"), Number("files"), Number("bytes")],
+};
+
 const QUARANTINE: Sort = Sort {
     title: "quarantine",
     columns: &[
@@ -223,6 +228,7 @@ fn cells(row: &Row) -> (Sort, Vec<String>) {
         Row::ServerFile(row) => (SERVER_FILES, server_file(row)),
         Row::History(row) => (HISTORY, history(row)),
         Row::Boots(row) => (BOOTS, boot(row)),
+        Row::Usage(row) => (USAGE, usage(row)),
         Row::Quarantine(row) => (QUARANTINE, quarantine(row)),
         Row::Events(row) => (EVENTS, event(row)),
     }
@@ -337,6 +343,10 @@ fn history(row: &HistoryRowShown) -> Vec<String> {
 
 fn boot(row: &BootRowShown) -> Vec<String> {
     vec![row.boot.clone(), row.first.0.to_string(), time(row.at)]
+}
+
+fn usage(row: &UsageRow) -> Vec<String> {
+    vec![plain(&row.client), count(row.files), count(row.bytes)]
 }
 
 fn event(row: &EventRow) -> Vec<String> {

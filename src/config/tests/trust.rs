@@ -185,9 +185,38 @@ fn what_a_server_says_of_limits() {
     }
 }
 
+#[test]
+fn what_a_server_says_of_quotas() {
+    let read = |line: &str| server(&format!("{SERVER}quota: {line}\n")).quota;
+    assert_eq!(read("{files: 7}").files, Some(7));
+    let quota = read("{bytes: 100GiB}");
+    assert_eq!((quota.files, quota.bytes), (None, Some(100 << 30)));
+    assert!(!server(SERVER).quota.is_bound());
+    for (line, key, problem, hint) in [
+        ("{}", "quota", "bounds nothing", "{files: "),
+        ("10GiB", "quota", "expected the keys of a `quota`", ""),
+        ("{files: 0}", "quota.files", "from 1 to", ""),
+        ("{files: 10k}", "quota.files", "whole number", ""),
+        ("{bytes: 0}", "quota.bytes", "at least 1 byte", ""),
+        ("{bytes: lots}", "quota.bytes", "unit such as", ""),
+        ("{byte: 1}", "quota.byte", "unknown key", "`bytes`"),
+    ] {
+        check(&format!("{SERVER}quota: {line}\n"), (2, key, problem, hint));
+    }
+    let tls = "tls: {cert: /c, key: /k, client_ca: /ca}\n";
+    let rule = |quota: &str| {
+        format!("{SERVER}{tls}authorize: [{{identity: a, paths: /, quota: {quota}}}]\n")
+    };
+    let settings = server(&rule("{bytes: 5}"));
+    assert_eq!(settings.authorize[0].quota().bytes, Some(5));
+    let key = "authorize[0].quota";
+    check(&rule("{}"), (3, key, "bounds nothing", "{files: "));
+}
+
 /// An example with its lines about certificates and identities no comments any more.
 fn uncommented(text: &str) -> String {
-    let line = "(?m)^#(tls:|authorize:|limits:|- identity: .*|- url: .*|(?:  |    )[a-z_]+:.*)$";
+    let line =
+        "(?m)^#(tls:|authorize:|limits:|quota:|- identity: .*|- url: .*|(?:  |    )[a-z_]+:.*)$";
     let line = regex::Regex::new(line).unwrap();
     line.replace_all(text, "$1").into_owned()
 }
@@ -199,6 +228,7 @@ fn what_our_examples_comment_out_is_right_too() {
     assert!(settings.tls.unwrap().clients.ca().is_some());
     assert_eq!(settings.authorize.len(), 1);
     assert_eq!(settings.limits.connections_per_peer, Some(64));
+    assert_eq!(settings.quota.files, Some(10_000));
 
     let text = include_str!("../../../packaging/shaftlog-client-config.yaml");
     // The commented destination stands before the key that it belongs to.

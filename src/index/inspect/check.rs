@@ -1,7 +1,7 @@
 //! Every row of a database looked at, and what rows say of each other: all that is wrong is named,
 //! not only the first.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Bound;
 
 use redb::ReadTransaction;
@@ -15,7 +15,7 @@ use crate::index::error::{IndexError, Problem};
 use crate::index::event::EVENTS;
 use crate::index::reader;
 use crate::index::schema::{Kind, META};
-use crate::index::server;
+use crate::index::server::{self, Usage, newest_commit};
 use crate::limits::INSPECT_ROWS;
 use crate::types::WirePath;
 
@@ -169,6 +169,53 @@ impl Inspection {
             let lives = row.id.is_some() && file.map(|file| file.id) == row.id;
             Ok(lives.then(|| format!("the life that it ended goes on at {path}")))
         })?;
+        rows += self.accounts(each)?;
+        Ok(rows)
+    }
+
+    /// Who is charged for what, and whether that adds up; which can be told only when every row is
+    /// whole and nobody commits meanwhile.
+    fn accounts(&self, each: &mut Each<'_>) -> Result<u64, IndexError> {
+        let mut sums: HashMap<String, Usage> = HashMap::new();
+        let before = self.read(newest_commit)?;
+        let (mut damaged_file, mut damaged_row) = (false, false);
+        let mut note = |fault| {
+            damaged_row = true;
+            each(fault);
+        };
+        let mut rows = self.whole(&server::OWNERS, &mut note, |transaction, path, owner| {
+            let row = match server::FILES.read(transaction)?.get(path) {
+                Err(Problem::Row { .. }) => {
+                    damaged_file = true;
+                    return Ok(None);
+                }
+                row => row?,
+            };
+            let sum = sums.entry(owner.account.clone()).or_default();
+            sum.files += 1;
+            sum.bytes += server::vouched(row.as_ref()).saturating_add(owner.tail);
+            Ok(None)
+        })?;
+        let mut wrong = Vec::new();
+        rows += self.whole(&server::USAGE, &mut note, |_, account, usage| {
+            let sum = sums.remove(account).unwrap_or_default();
+            if sum != *usage {
+                let Usage { files, bytes } = sum;
+                let what = format!("its files add up to {files} with {bytes} bytes");
+                wrong.push(Fault::new(server::USAGE.name, account, what));
+            }
+            Ok(None)
+        })?;
+        wrong.extend(sums.into_keys().map(|account| {
+            Fault::new(
+                server::USAGE.name,
+                &account,
+                "it has files and no sum of them",
+            )
+        }));
+        if !damaged_file && !damaged_row && self.read(newest_commit)? == before {
+            wrong.into_iter().for_each(each);
+        }
         Ok(rows)
     }
 

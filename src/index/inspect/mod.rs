@@ -19,11 +19,11 @@ use serde::de::DeserializeOwned;
 pub use self::check::{Checked, Fault};
 pub use self::rows::{
     BootRowShown, ClientFileRow, DestinationRow, EventRow, HistoryRowShown, HoldRow, PrefixShown,
-    ProgressRow, QuarantineRow, Row, ServerFileRow, VolatileRow,
+    ProgressRow, QuarantineRow, Row, ServerFileRow, UsageRow, VolatileRow,
 };
 use self::rows::{
     boot_row, client_file, destination_row, event_row, hold_row, progress_row, quarantine_row,
-    server_file, volatile_row,
+    server_file, usage_row, volatile_row,
 };
 use super::client::{self, DestinationId, Stretch};
 use super::codec::{Table, TableKey};
@@ -94,6 +94,7 @@ impl Inspection {
                         |copy, row| quarantine_row(copy, &row),
                         each,
                     )?
+                    && self.table(&server::USAGE, usage_row, each)?
             }
         };
         if go_on {
@@ -306,6 +307,8 @@ pub(super) fn check_rows(
             check_table(&server::HISTORY, &read)?;
             check_table(&server::BOOTS, &read)?;
             check_table(&server::QUARANTINE, &read)?;
+            check_table(&server::OWNERS, &read)?;
+            check_table(&server::USAGE, &read)?;
         }
     }
     check_table(&EVENTS, &read)

@@ -10,7 +10,7 @@ use crate::index::client::{
 use crate::index::codec;
 use crate::index::event::{Event, EventKind};
 use crate::index::schema::Kind;
-use crate::index::server::{BootRow, HistoryRow, Quarantined, ServerFile, ServerState};
+use crate::index::server::{BootRow, HistoryRow, Quarantined, ServerFile, ServerState, Usage};
 use crate::types::{
     BootId, CommitNumber, FileId, Offset, Prefix, PrefixHash, Shown, StableName, WirePath,
 };
@@ -37,6 +37,8 @@ pub enum Row {
     History(HistoryRowShown),
     /// A run of a server.
     Boots(BootRowShown),
+    /// What is charged to a server's client.
+    Usage(UsageRow),
     /// What a server moved aside.
     Quarantine(QuarantineRow),
     /// An event of either.
@@ -214,6 +216,17 @@ pub struct BootRowShown {
     pub at: Timestamp,
 }
 
+/// What is charged to a server's client.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct UsageRow {
+    /// Its identity or address; of an IPv6 address the network.
+    pub client: String,
+    /// Number of its files.
+    pub files: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+}
+
 /// What a server moved aside.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct QuarantineRow {
@@ -306,7 +319,7 @@ impl Row {
             Self::History(row) => Some(of_path(&row.wire_path)),
             Self::Quarantine(row) => Some(row.subject.clone()),
             Self::Events(row) => row.subject.clone(),
-            Self::Destinations(_) | Self::Boots(_) => None,
+            Self::Destinations(_) | Self::Boots(_) | Self::Usage(_) => None,
         }
     }
 
@@ -322,6 +335,7 @@ impl Row {
             | Self::Holds(_)
             | Self::History(_)
             | Self::Boots(_)
+            | Self::Usage(_)
             | Self::Events(_) => None,
         };
         debug_assert!(state.is_none_or(|state| Self::STATES.contains(&state)));
@@ -348,7 +362,7 @@ impl Row {
             Self::Boots(row) => Some(row.at),
             Self::Quarantine(row) => Some(row.at),
             Self::Events(row) => Some(row.at),
-            Self::Destinations(_) | Self::Volatile(_) => None,
+            Self::Destinations(_) | Self::Volatile(_) | Self::Usage(_) => None,
         }
     }
 }
@@ -481,6 +495,14 @@ pub(super) fn history_row(
         present: false,
         wire_path: path.clone(),
     }
+}
+
+pub(super) fn usage_row(client: String, usage: Usage) -> Row {
+    Row::Usage(UsageRow {
+        client,
+        files: usage.files,
+        bytes: usage.bytes,
+    })
 }
 
 pub(super) fn boot_row(boot: BootId, row: BootRow) -> Row {

@@ -6,6 +6,7 @@
 
 mod boots;
 mod history;
+mod ledger;
 mod rows;
 
 use std::io;
@@ -18,6 +19,12 @@ use jiff::Timestamp;
 use redb::{ReadTransaction, WriteTransaction};
 
 use self::boots::Boots;
+use self::ledger::Ledger;
+#[cfg(test)]
+pub(crate) use self::ledger::Owner;
+pub use self::ledger::{Charge, Usage, account};
+pub(crate) use self::ledger::{OWNERS, USAGE, vouched};
+pub(crate) use self::rows::REBUILT;
 pub(crate) use self::rows::{BOOTS, FILES, HISTORY, QUARANTINE};
 pub use self::rows::{
     BootRow, Footprint, HistoryRow, Quarantined, ScrubPosition, ServerFile, ServerState,
@@ -64,6 +71,16 @@ pub enum ServerChange {
         name: String,
         /// The row.
         row: Box<Quarantined>,
+    },
+    /// The file of a path has bytes behind its vouched length, or no row yet: they are charged for
+    /// too. After a [`Put`](Self::Put) of the same path, which says that there are none.
+    Occupied {
+        /// Whose file.
+        path: WirePath,
+        /// Its size on the disk.
+        size: Offset,
+        /// Who pays for a path that nobody pays for yet.
+        writer: String,
     },
     /// Remembers how far the scrub is.
     Scrubbed(Box<ScrubPosition>),
@@ -245,6 +262,18 @@ impl ServerIndex {
         })
     }
 
+    /// What `path` is charged for; `None` when to nobody.
+    pub fn charge(&self, path: &WirePath) -> Result<Option<Charge>, IndexError> {
+        self.engine
+            .read(|transaction| ledger::charge(transaction, path))
+    }
+
+    /// What is charged to an account.
+    pub fn usage(&self, account: &str) -> Result<Usage, IndexError> {
+        self.engine
+            .read(|transaction| ledger::usage(transaction, account))
+    }
+
     /// Makes all of `changes` durable in one transaction, in their order.
     ///
     /// After an error of the engine ([`IndexError::needs_reopen`]) nobody knows whether they are
@@ -396,6 +425,7 @@ fn apply(
     {
         let mut files = FILES.write(transaction)?;
         let mut past = HISTORY.write(transaction)?;
+        let mut ledger = Ledger::open(transaction)?;
         for change in changes {
             match change {
                 ServerChange::Put { path, file } => {
@@ -403,19 +433,26 @@ fn apply(
                     if let Some(old) = &old {
                         history::push(&mut past, old, file)?;
                     }
+                    ledger.put(path, old.as_ref(), file)?;
                     suspect |= suspicious(old.as_ref(), file);
                     counters.next_file.0 = counters.next_file.0.max(file.id.0 + 1);
                 }
                 ServerChange::Close { path, .. } => {
-                    if let Some(old) = files.get(path)? {
+                    let old = files.get(path)?;
+                    ledger.close(path, old.as_ref())?;
+                    if let Some(old) = old {
                         history::close(&mut past, &old)?;
                         files.remove(path)?;
                     }
+                }
+                ServerChange::Occupied { path, size, writer } => {
+                    ledger.occupy(path, files.get(path)?.as_ref(), *size, writer)?;
                 }
                 ServerChange::Suspect => suspect = true,
                 _ => {}
             }
         }
+        ledger.settle(transaction, &files)?;
     }
     changes
         .iter()
@@ -453,7 +490,10 @@ fn apply_beside(transaction: &WriteTransaction, change: &ServerChange) -> Result
             let mut rows = SCRUB.write(transaction)?;
             rows.put(&SCRUB_KEY.to_owned(), position).map(|_| ())
         }
-        ServerChange::Put { .. } | ServerChange::Event(_) | ServerChange::Suspect => Ok(()),
+        ServerChange::Put { .. }
+        | ServerChange::Occupied { .. }
+        | ServerChange::Event(_)
+        | ServerChange::Suspect => Ok(()),
     }
 }
 
@@ -503,6 +543,14 @@ pub(super) fn closed_lives(
 pub(super) fn moving(transaction: &ReadTransaction) -> Result<Option<String>, Problem> {
     let moving = MOVING.read(transaction)?.get(&MOVING_KEY.to_owned())?;
     Ok(moving.flatten())
+}
+
+/// Number of the newest commit.
+pub(super) fn newest_commit(transaction: &ReadTransaction) -> Result<CommitNumber, Problem> {
+    let counters = COUNTERS.read(transaction)?.get(&COUNTERS_KEY.to_owned())?;
+    counters
+        .map(|counters| counters.number)
+        .ok_or_else(no_counters)
 }
 
 /// Identity of the index.

@@ -164,6 +164,9 @@ pub(super) struct Counters {
     pub(super) next_file: FileId,
 }
 
+/// The writer of rows that `db rebuild` made: nobody.
+pub(crate) const REBUILT: &str = "db rebuild";
+
 /// Key of a history row: file, then length.
 pub(crate) type HistoryKey = (FileId, Offset);
 

@@ -93,7 +93,7 @@ fn a_second_writer_is_refused_and_a_reader_is_not() {
             true
         })
         .unwrap();
-    assert_eq!(rows, 2, "a file and a boot");
+    assert_eq!(rows, 3, "a file, a boot and who pays");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::index::client::{
 use crate::index::codec::{TableKey, seal_row};
 use crate::index::schema::{Kind, Schema};
 use crate::index::server::tests::{at, path, row};
-use crate::index::server::{BootRow, HistoryRow, ServerState};
+use crate::index::server::{BootRow, HistoryRow, Owner, ServerState, Usage};
 use crate::index::{Event, EventKind};
 use crate::types::{BootId, CommitNumber, FileId, Inode, Offset, Prefix, StoreId};
 
@@ -77,6 +77,23 @@ fn the_server_s_rows_of_version_1_are_what_they_were() {
             "615567affc837bf5"
         ]
     );
+}
+
+#[test]
+fn the_server_s_rows_of_version_3_are_what_they_were() {
+    let owner = Owner {
+        account: "alpha".to_owned(),
+        tail: 300,
+    };
+    let usage = Usage {
+        files: 2,
+        bytes: 200_000,
+    };
+    let found = [
+        digest("owners", &path("/log/a"), &owner),
+        digest("usage", &"alpha".to_owned(), &usage),
+    ];
+    assert_eq!(found, ["dfdc6ef8414b5b55", "8ab4c97ff6bcbd89"]);
 }
 
 #[test]

@@ -13,14 +13,14 @@ use crate::index::client::{
     ProgressState,
 };
 use crate::index::engine::{bring_up_to_date, builder};
-use crate::index::inspect::{Inspection, Row};
+use crate::index::inspect::{Fault, Inspection, Row};
 use crate::index::reader::Reader;
 use crate::index::schema::{self, Schema};
 use crate::index::server::tests::{at, path, row};
-use crate::index::server::{ServerChange, ServerFile, ServerIndex, ServerState};
+use crate::index::server::{Quarantined, ServerChange, ServerFile, ServerIndex, ServerState};
 use crate::index::tests::crash::Cuttable;
 use crate::index::{EventKind, Kind, NewEvent};
-use crate::types::{BootId, CommitNumber, FileId, Prefix, StoreId, WirePath};
+use crate::types::{BootId, CommitNumber, FileId, Offset, Prefix, StoreId, WirePath};
 
 /// What was in the server's golden database, by the last change of each path.
 fn server_rows() -> Vec<(WirePath, ServerFile)> {
@@ -56,6 +56,51 @@ fn write_server(file: &Path) {
         detail: "was something else".to_owned(),
     }));
     index.commit(&changes).unwrap();
+}
+
+/// What version 2 held beside that: a file that two wrote, the later one by far the most, one that
+/// `db rebuild` found, and a copy in quarantine.
+fn server_2_rows() -> Vec<(WirePath, ServerFile)> {
+    let mut shared = (path("/host/f"), row(FileId(6), b"six\nseven\n", 300));
+    shared.1.writer = "beta".to_owned();
+    let mut found = (path("/host/g"), row(FileId(7), b"found", 301));
+    found.1.state = ServerState::Unproven;
+    found.1.writer = "db rebuild".to_owned();
+    server_rows().into_iter().chain([shared, found]).collect()
+}
+
+fn write_server_2(file: &Path) {
+    write_server(file);
+    let index = ServerIndex::open(file, at(200)).unwrap();
+    let mut first = row(FileId(6), b"six\n", 200);
+    first.writer = "2001:db8::7".to_owned();
+    index
+        .commit(&[ServerChange::put(path("/host/f"), first)])
+        .unwrap();
+    let mut changes: Vec<_> = server_2_rows()
+        .split_off(server_rows().len())
+        .into_iter()
+        .map(|(path, file)| ServerChange::put(path, file))
+        .collect();
+    changes.push(ServerChange::Quarantine {
+        name: "1-0000000000000001.tail".to_owned(),
+        row: Box::new(quarantined()),
+    });
+    index.commit(&changes).unwrap();
+}
+
+fn quarantined() -> Quarantined {
+    Quarantined {
+        path: b"host/a".to_vec(),
+        id: None,
+        start: Offset::ZERO,
+        end: Offset::ZERO,
+        recorded: None,
+        found: None,
+        inode: None,
+        at: at(301),
+        gone: true,
+    }
 }
 
 fn client_rows() -> Vec<ClientFile> {
@@ -147,19 +192,32 @@ fn write_client(file: &Path) {
 /// A version's database of a kind, its check and its file.
 struct Golden {
     kind: Kind,
+    version: u32,
     file: &'static [u8],
+    write: fn(&Path),
     holds_every_row: fn(&Path),
 }
 
-const GOLDEN: [Golden; 2] = [
+const GOLDEN: [Golden; 3] = [
     Golden {
         kind: Kind::Server,
+        version: 1,
         file: include_bytes!("golden/server-1.redb"),
+        write: write_server,
         holds_every_row: server_holds_every_row,
     },
     Golden {
+        kind: Kind::Server,
+        version: 2,
+        file: include_bytes!("golden/server-2.redb"),
+        write: write_server_2,
+        holds_every_row: server_2_holds_every_row,
+    },
+    Golden {
         kind: Kind::Client,
+        version: 1,
         file: include_bytes!("golden/client-1.redb"),
+        write: write_client,
         holds_every_row: client_holds_every_row,
     },
 ];
@@ -167,6 +225,39 @@ const GOLDEN: [Golden; 2] = [
 fn server_holds_every_row(file: &Path) {
     let index = ServerIndex::open(file, at(9)).unwrap();
     assert_eq!(index.files(None, 100).unwrap(), server_rows());
+    holds_what_both_versions_held(&index);
+    // The rebuilt one counts, since its writer is known; the retired one does not.
+    assert_eq!(usage(&index, "alpha"), (4, 200_015));
+    adds_up(file, index);
+}
+
+fn server_2_holds_every_row(file: &Path) {
+    let index = ServerIndex::open(file, at(9)).unwrap();
+    assert_eq!(index.files(None, 100).unwrap(), server_2_rows());
+    holds_what_both_versions_held(&index);
+    let kept = index.quarantined("1-0000000000000001.tail").unwrap();
+    assert_eq!(kept, Some(quarantined()));
+    assert_eq!(usage(&index, "alpha"), (4, 200_015));
+    // Who wrote first, and not who wrote last.
+    assert_eq!(usage(&index, "2001:db8::/64"), (1, 10));
+    assert_eq!(usage(&index, "beta"), (0, 0));
+    assert_eq!(index.charge(&path("/host/g")).unwrap(), None);
+    adds_up(file, index);
+}
+
+fn usage(index: &ServerIndex, account: &str) -> (u64, u64) {
+    let usage = index.usage(account).unwrap();
+    (usage.files, usage.bytes)
+}
+
+fn adds_up(file: &Path, index: ServerIndex) {
+    drop(index);
+    // Of the rows themselves some are odd, for the sake of the format.
+    let each = |fault: Fault| assert_ne!(fault.table, "usage", "{fault:?}");
+    Inspection::open(file).unwrap().check(each).unwrap();
+}
+
+fn holds_what_both_versions_held(index: &ServerIndex) {
     let history = index.history(&path("/host/a")).unwrap();
     let hashes: Vec<_> = history.iter().map(|(_, row)| row.hash.0).collect();
     let expected = [&b"one\n"[..], b"one\ntwo\n"].map(|content| *blake3::hash(content).as_bytes());
@@ -232,7 +323,7 @@ fn version(file: &Path) -> u32 {
 fn a_database_of_an_older_version_is_brought_up_to_date_with_every_row() {
     for golden in &GOLDEN {
         let (_directory, file) = lay(golden.kind, golden.file);
-        assert_eq!(version(&file), 1);
+        assert_eq!(version(&file), golden.version);
         (golden.holds_every_row)(&file);
         assert_eq!(version(&file), schema::newest(golden.kind));
         assert_eq!(migrations(&file), 1);
@@ -244,12 +335,10 @@ fn a_database_of_an_older_version_is_brought_up_to_date_with_every_row() {
 #[test]
 fn what_the_golden_databases_hold_is_what_is_written_today() {
     let directory = tempfile::tempdir().unwrap();
-    for (write, golden) in [write_server as fn(&Path), write_client]
-        .iter()
-        .zip(&GOLDEN)
-    {
-        let file = directory.path().join(golden.kind.file_name());
-        write(&file);
+    for golden in &GOLDEN {
+        let name = format!("{}-{}", golden.kind, golden.version);
+        let file = directory.path().join(name);
+        (golden.write)(&file);
         (golden.holds_every_row)(&file);
         assert_eq!(migrations(&file), 0);
     }
@@ -280,7 +369,7 @@ fn a_power_cut_in_a_migration_leaves_the_old_version_or_the_new() {
         let database = builder().create_with_backend(disk.clone()).unwrap();
         let found = Schema {
             kind: golden.kind,
-            version: 1,
+            version: golden.version,
         };
         bring_up_to_date(&database, found).unwrap();
         let cuts = std::mem::take(&mut disk.disk.lock().unwrap().cuts);
@@ -290,6 +379,9 @@ fn a_power_cut_in_a_migration_leaves_the_old_version_or_the_new() {
             versions.insert(version(&file));
             (golden.holds_every_row)(&file);
         }
-        assert_eq!(versions, [1, schema::newest(golden.kind)].into());
+        assert_eq!(
+            versions,
+            [golden.version, schema::newest(golden.kind)].into()
+        );
     }
 }

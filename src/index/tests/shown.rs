@@ -119,6 +119,7 @@ fn a_server_s_rows_show_under_their_stable_keys() {
             "state": "gone",
             "at": "1970-01-01T00:00:04Z",
         },
+        {"table": "usage", "client": "alpha", "files": 1, "bytes": 3},
         {
             "table": "events",
             "sequence": 1,

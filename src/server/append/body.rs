@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use super::super::answer::Answer;
 use super::super::decide::{Append, Base};
+use super::super::quota::{self, Hold};
 use super::super::recover::{self, Trouble};
 use super::super::vouch::{self, Vouching};
 use super::writer::{Refused, Writer};
@@ -29,6 +30,8 @@ pub(super) struct Running {
     intake: Intake,
     pending: BytesMut,
     permit: Option<OwnedSemaphorePermit>,
+    /// Its room in the client's quota.
+    hold: Hold,
 }
 
 impl Running {
@@ -36,6 +39,7 @@ impl Running {
         mut task: Task,
         append: Append,
         base: Option<Base>,
+        hold: Hold,
         intake: Intake,
     ) -> Option<Self> {
         let state = task.claim.known().ok()?;
@@ -55,6 +59,7 @@ impl Running {
             intake,
             pending: BytesMut::new(),
             permit: None,
+            hold,
         })
     }
 
@@ -184,7 +189,10 @@ impl Running {
             hasher: self.writer.into_hasher(),
             writer: self.task.writer,
         };
-        vouch::vouch(&self.task.core, self.task.claim, vouching, self.task.reply);
+        let Task {
+            core, claim, reply, ..
+        } = self.task;
+        vouch::vouch(&core, claim, vouching, self.hold, reply);
     }
 
     fn take_back(mut self) {
@@ -217,11 +225,27 @@ impl Running {
 
     /// Ends with what was taken as a tail.
     fn leave_tail(mut self, answer: Answer) {
-        if self.writer.has_changed_file() && self.look_again().is_err() {
-            self.task.claim.state = None;
+        if self.writer.has_changed_file() {
+            match self.look_again() {
+                Ok(()) => self.charge_tail(),
+                Err(_) => self.task.claim.state = None,
+            }
         }
         let shown = self.task.claim.shown();
         self.task.end(answer.about(shown));
+    }
+
+    fn charge_tail(&mut self) {
+        let Task {
+            core,
+            claim,
+            writer,
+            ..
+        } = &mut self.task;
+        let path = claim.path().clone();
+        if let Ok(state) = claim.known() {
+            quota::charge_tail(core, &path, state, writer, std::mem::take(&mut self.hold));
+        }
     }
 
     /// The file is as this process left it, or nothing is known of it.

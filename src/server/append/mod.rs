@@ -23,6 +23,7 @@ use super::core::Core;
 use super::decide::{self, Append, Base, Put, Verdict, Vouch};
 use super::files::{Claim, FileState};
 use super::quarantine;
+use super::quota::{self, Hold};
 use super::recover::{self, Trouble};
 use super::reply::Reply;
 use super::vouch::{self, Vouching};
@@ -144,9 +145,9 @@ async fn gather(intake: &mut Intake, mut first: Vec<Fed>) -> Vec<Fed> {
 /// What a decision comes to.
 enum Decision {
     Answer(Answer),
-    Vouch(Vouch),
+    Vouch(Vouch, Hold),
     /// Take the body; with a base to append it there, without to compare only.
-    Take(Append, Option<Base>),
+    Take(Append, Option<Base>, Hold),
 }
 
 impl Task {
@@ -167,12 +168,12 @@ impl Task {
                 None
             }
             _ if !self.reply.decided() => None,
-            Ok(Decision::Vouch(vouch)) => {
-                self.confirm(vouch);
+            Ok(Decision::Vouch(vouch, hold)) => {
+                self.confirm(vouch, hold);
                 None
             }
-            Ok(Decision::Take(append, base)) => {
-                let running = Running::new(self, append, base, intake)?;
+            Ok(Decision::Take(append, base, hold)) => {
+                let running = Running::new(self, append, base, hold, intake)?;
                 Box::new(running).go_on(first)
             }
         }
@@ -181,6 +182,7 @@ impl Task {
     fn decide(&mut self) -> Result<Decision, Trouble> {
         let core = &self.core;
         recover::look(core, &mut self.claim)?;
+        let path = self.claim.path().clone();
         let state = self.claim.known()?;
         let policy = core.policy()?;
         loop {
@@ -193,9 +195,23 @@ impl Task {
                 (Verdict::Refuse(problem), _) => {
                     Decision::Answer(Answer::refusal(problem, why(problem)))
                 }
-                (Verdict::Vouch(vouch), _) => Decision::Vouch(vouch),
-                (Verdict::Append(base), Put::Append(append)) => Decision::Take(append, Some(base)),
-                (Verdict::Compare, Put::Append(append)) => Decision::Take(append, None),
+                (Verdict::Vouch(vouch), _) => {
+                    // Bytes that are there already are vouched for, whatever they come to.
+                    let room = match state.row {
+                        Some(_) => Some(Hold::default()),
+                        None => quota::reserve(core, &path, state, Offset::ZERO, &self.writer)?,
+                    };
+                    room.map_or_else(quota_used_up, |hold| Decision::Vouch(vouch, hold))
+                }
+                (Verdict::Append(base), Put::Append(append)) => {
+                    let end = append.range.end();
+                    let room = quota::reserve(core, &path, state, end, &self.writer)?;
+                    let take = |hold| Decision::Take(append, Some(base), hold);
+                    room.map_or_else(quota_used_up, take)
+                }
+                (Verdict::Compare, Put::Append(append)) => {
+                    Decision::Take(append, None, Hold::default())
+                }
                 (Verdict::Holds | Verdict::Append(_) | Verdict::Compare, _) => {
                     Decision::Answer(Answer::done(false))
                 }
@@ -211,9 +227,9 @@ impl Task {
     }
 
     /// Vouches for what a confirm has proven.
-    fn confirm(mut self, vouch: Vouch) {
+    fn confirm(mut self, vouch: Vouch, hold: Hold) {
         match self.prepare_confirm(&vouch) {
-            Ok(vouching) => vouch::vouch(&self.core, self.claim, vouching, self.reply),
+            Ok(vouching) => vouch::vouch(&self.core, self.claim, vouching, hold, self.reply),
             Err(trouble) => {
                 self.claim.state = None;
                 self.end(trouble.to_put());
@@ -265,6 +281,11 @@ impl Task {
 fn known_hasher(state: &FileState, length: Offset) -> Option<PrefixHasher> {
     let mut known = state.ahead.iter().chain([&state.vouched]);
     known.find(|kept| kept.length() == length).cloned()
+}
+
+fn quota_used_up() -> Decision {
+    let words = "the quota of whoever this file is charged to is used up";
+    Decision::Answer(Answer::refusal(Problem::Full, words))
 }
 
 /// A refusal in words.

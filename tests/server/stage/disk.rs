@@ -128,6 +128,19 @@ impl Stage {
         }
     }
 
+    /// `client 2 15`, `client none`
+    pub(super) fn wait_for_usage(&mut self, rest: &str) -> Result<(), String> {
+        let (client, expected) = rest.split_once(' ').ok_or("client and usage")?;
+        let datadir = self.server().datadir.clone();
+        wait_until(&format!("the usage of {client} is {expected}"), || {
+            let rows = common::rows(&datadir, "usage");
+            let row = rows.iter().find(|row| row["client"] == client);
+            let found = row.map(|row| format!("{} {}", row["files"], row["bytes"]));
+            found.as_deref().unwrap_or("none") == expected
+        });
+        Ok(())
+    }
+
     pub(super) fn differ(&mut self, rest: &str) -> Result<(), String> {
         let filled = self.names.fill(rest)?;
         match words(&filled)? {

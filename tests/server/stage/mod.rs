@@ -84,6 +84,7 @@ impl Stage {
             "operator" => self.operator(first),
             "high_water" => self.high_water(first),
             "listed" => self.listed(first),
+            "usage" => self.wait_for_usage(first),
             "differ" => self.differ(first),
             "grown" => self.wait_for_growth(first),
             "disk" => self.disk(first),
