@@ -20,6 +20,7 @@ mod trust {
     pub mod handshakes;
     pub mod identities;
     pub mod limits;
+    pub mod modes;
     pub mod privileges;
     pub mod quotas;
     pub mod renewal;

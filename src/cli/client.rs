@@ -11,12 +11,14 @@ use crate::client::catalogue::StartError;
 use crate::client::{self, RunError};
 use crate::index::Kind;
 use crate::index::client::ClientIndex;
+use crate::sys;
 use crate::sys::dir::Dir;
 
 /// Runs the client that `args` name until it is asked to end.
 pub(super) fn run(args: &ClientArgs) -> Result<Exit, Failure> {
     let settings = load::client(&args.config)?;
     let connectors = load::connectors(Some(&args.config), &settings)?;
+    sys::host::set_umask();
     // Nothing is opened, linked or written before the datadir is ours alone.
     let datadir = Datadir::take(&settings.datadir, Kind::Client)?;
     let log = Log::start(settings.logfile.as_deref(), &args.flags)?;

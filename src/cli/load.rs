@@ -1,5 +1,6 @@
 //! Reading configurations: the file, and what it asks of this machine.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,9 +8,11 @@ use super::args::{CLIENT_CONFIG, SERVER_CONFIG, Target};
 use super::exit::{Exit, Failure};
 use crate::client::http::Connector;
 use crate::config::{
-    self, ClientSettings, ConfigError, Environment, Place, ServerSettings, Settings,
+    self, ClientSettings, ConfigError, Delivered, Environment, Place, ServerSettings, Settings,
 };
 use crate::sys;
+use crate::sys::dir::Dir;
+use crate::sys::file::Ownership;
 use crate::tls::{Acceptor, TlsError};
 
 /// The settings of the client that is to run with `file`. A machine without an id gets one.
@@ -91,6 +94,48 @@ pub(super) fn acceptor(
     Ok(settings.tls.as_ref().map(load).transpose()?.map(Arc::new))
 }
 
+/// To whom the server that is to run with `file` gives what is delivered.
+pub(super) fn ownership(file: &Path, delivered: &Delivered) -> Result<Ownership, ConfigError> {
+    let id = |key, name: &Option<String>, find: fn(&str) -> io::Result<Option<u32>>, of| {
+        let Some(name) = name else { return Ok(None) };
+        let problem = match name.parse() {
+            Ok(id) if id < u32::MAX => return Ok(Some(id)),
+            _ => match find(name) {
+                Ok(Some(id)) => return Ok(Some(id)),
+                Ok(None) => format!("\"{}\" is neither an id nor in {of}", name.escape_debug()),
+                Err(error) => format!("cannot read {of}: {error}"),
+            },
+        };
+        let hint = "who is not in there has a number: `id` and `getent group` print it";
+        Err(config::fault_at(file, Place::Files(key), &problem, hint))
+    };
+    Ok(Ownership {
+        user: id("owner", &delivered.owner, sys::host::user_id, "/etc/passwd")?,
+        group: id("group", &delivered.group, sys::host::group_id, "/etc/group")?,
+    })
+}
+
+/// Refuses an ownership that this process cannot give to files in `datadir`, or in which it could
+/// not write to them any more.
+pub(super) fn try_ownership(
+    file: &Path,
+    datadir: &Dir,
+    delivered: &Delivered,
+    ownership: Ownership,
+) -> Result<(), Failure> {
+    sys::datadir::try_ownership(datadir, delivered.mode, ownership).map_err(|error| {
+        let key = if ownership.user.is_some() {
+            "owner"
+        } else {
+            "group"
+        };
+        let problem = format!("the server cannot give files away and go on writing them: {error}");
+        let hint = "that needs CAP_CHOWN, and CAP_DAC_OVERRIDE for another user's files; a group \
+                    needs neither if the server's user is in it";
+        bad(config::fault_at(file, Place::Files(key), &problem, hint))
+    })
+}
+
 /// How each destination of a client is reached, with the certificates that it needs. The settings
 /// come from `file`, or from the command line.
 pub(super) fn connectors(
@@ -117,6 +162,6 @@ pub(super) fn tls_fault(file: &Path, place: Place, error: &TlsError) -> ConfigEr
     config::fault_at(file, place, &error.to_string(), &error.hint())
 }
 
-fn bad(error: ConfigError) -> Failure {
+pub(super) fn bad(error: ConfigError) -> Failure {
     Failure::new(Exit::BadConfig, error)
 }

@@ -16,9 +16,12 @@ use crate::sys;
 pub(super) fn run(args: &ServerArgs) -> Result<Exit, Failure> {
     let settings = load::server(&args.config)?;
     let acceptor = load::acceptor(&args.config, &settings)?;
+    let ownership = load::ownership(&args.config, &settings.delivered).map_err(load::bad)?;
     sys::host::raise_descriptors();
+    sys::host::set_umask();
     // Nothing is opened, bound or written before the datadir is ours alone.
     let datadir = Datadir::take(&settings.datadir, Kind::Server)?;
+    load::try_ownership(&args.config, &datadir.dir, &settings.delivered, ownership)?;
     let log = Log::start(settings.logfile.as_deref(), &args.flags)?;
     let rebuild = format!("-f {}", quoted(&args.config));
     let database = datadir.database(Kind::Server);
@@ -34,7 +37,7 @@ pub(super) fn run(args: &ServerArgs) -> Result<Exit, Failure> {
             // An error is a daemon that ends too.
             let _ = asked.await;
         };
-        let ran = server::run(&settings, index, dir, acceptor, again, asked).await;
+        let ran = server::run(&settings, index, dir, ownership, acceptor, again, asked).await;
         Ok(ran.map_err(anyhow::Error::new)?)
     })?;
     Ok(Exit::Done)

@@ -214,9 +214,7 @@ impl<'a> Fields<'a> {
     /// Refuses `0o24637` and `0x299d`: YAML knows them, but who writes them means something else
     /// as often as not.
     fn written_in_decimal(&self, key: &str) -> Result<(), Problem> {
-        let written = yaml::locate(self.text, &self.at(key), false)
-            .and_then(|position| self.text.get(position.index..))
-            .unwrap_or_default();
+        let written = self.written(key);
         let digits = written.trim_start_matches(['+', '-']);
         let mut two = digits.bytes().take(2);
         if two.next() == Some(b'0') && two.next().is_some_and(|byte| byte.is_ascii_alphabetic()) {
@@ -225,6 +223,50 @@ impl<'a> Fields<'a> {
                 .hint("write it in decimal"));
         }
         Ok(())
+    }
+
+    /// A number written in octal, with a leading 0 or `0o`, up to `most`. YAML takes the one for text
+    /// and the other for a number; one without either is decimal, and never what was meant.
+    pub(super) fn octal(&self, key: &str, most: u32) -> Result<Option<u32>, Problem> {
+        let what = format!("an octal number from 0000 to {most:04o}, with its leading 0");
+        let Some(node) = self.node(key) else {
+            return Ok(None);
+        };
+        let number = match node {
+            Node::Text(text) => text
+                .strip_prefix("0o")
+                .or_else(|| text.strip_prefix('0'))
+                .and_then(|digits| u32::from_str_radix(digits, 8).ok()),
+            Node::Integer(number) if self.written(key).starts_with("0o") => {
+                u32::try_from(*number).ok()
+            }
+            _ => None,
+        };
+        match (number.filter(|number| *number <= most), node) {
+            (Some(number), _) => Ok(Some(number)),
+            (None, Node::Integer(number)) => {
+                let problem = self.expected(key, &what, node);
+                let value = u32::try_from(*number).ok().filter(|it| *it <= most);
+                let digits = u32::from_str_radix(&number.to_string(), 8).ok();
+                Err(match (value, digits.filter(|it| *it <= most)) {
+                    (Some(value), Some(digits)) => problem.hint(format!(
+                        "in octal that is 0{value:o}; write 0{digits:o} if these digits are meant"
+                    )),
+                    (Some(meant), None) | (None, Some(meant)) => {
+                        problem.hint(format!("write 0{meant:o} if that is meant"))
+                    }
+                    (None, None) => problem,
+                })
+            }
+            (None, node) => Err(self.expected(key, &what, node)),
+        }
+    }
+
+    /// The value of `key` as it is written, and what follows it.
+    fn written(&self, key: &str) -> &'a str {
+        yaml::locate(self.text, &self.at(key), false)
+            .and_then(|position| self.text.get(position.index..))
+            .unwrap_or_default()
     }
 
     /// A period: milliseconds as a whole number, or text with a unit. Never 0.

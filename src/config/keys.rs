@@ -115,6 +115,15 @@ pub(super) const SERVER: &[Key] = &[
     optional("allow"),
     optional("limits"),
     optional("quota"),
+    optional("files"),
+];
+
+/// `files` of a server.
+pub(super) const FILES: &[Key] = &[
+    optional("mode"),
+    optional("directory_mode"),
+    optional("owner"),
+    optional("group"),
 ];
 
 /// `quota` of a server, and of an entry of its `authorize`.

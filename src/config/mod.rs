@@ -7,6 +7,7 @@
 
 pub mod access;
 mod client;
+mod delivered;
 mod destination;
 mod error;
 mod fields;
@@ -25,6 +26,7 @@ use std::path::Path;
 use regex::bytes::{Regex, RegexBuilder};
 
 pub use client::{ClientSettings, Environment, PatternSettings};
+pub use delivered::Delivered;
 pub use destination::{BadTemplate, BadUrl, Destination};
 pub use error::{ConfigError, Fault};
 pub use quota::Quota;
@@ -77,6 +79,8 @@ pub enum Place {
     Datadir,
     /// The pattern with this number, counted from 0.
     Pattern(usize),
+    /// A key of a server's `files`.
+    Files(&'static str),
     /// A key of a server's `tls`.
     ServerTls(&'static str),
     /// A key of the `tls` of the destination with this number, counted from 0.
@@ -90,6 +94,7 @@ pub fn fault_at(file: &Path, place: Place, problem: &str, hint: &str) -> ConfigE
     let steps = match place {
         Place::Datadir => vec![key("datadir")],
         Place::Pattern(index) => vec![key("scan_paths"), Step::Index(index), key("pattern")],
+        Place::Files(name) => vec![key("files"), key(name)],
         Place::ServerTls(name) => vec![key("tls"), key(name)],
         Place::DestinationTls(index, name) => {
             let destination = [key("destinations"), Step::Index(index)];

@@ -7,6 +7,7 @@ use std::time::Duration;
 use regex::bytes::Regex;
 
 use super::access::{self, Network, Rule};
+use super::delivered::{self, Delivered};
 use super::error::Problem;
 use super::fields::Fields;
 use super::keys;
@@ -56,6 +57,8 @@ pub struct ServerSettings {
     pub limits: Limits,
     /// What each client may fill, unless `authorize` says otherwise.
     pub quota: Quota,
+    /// How delivered files are made.
+    pub delivered: Delivered,
 }
 
 /// How much clients may ask of a server.
@@ -113,6 +116,7 @@ pub(super) fn read(text: &str, node: &Node) -> Result<ServerSettings, Problem> {
         allow,
         limits: limits(&fields)?,
         quota: quota::read(&fields)?,
+        delivered: delivered::read(&fields)?,
         datadir: fields.path("datadir")?.unwrap_or_default(),
         validate_regex: validate_regex(&fields)?,
         logfile: fields.path("logfile")?,

@@ -17,11 +17,13 @@ use super::decide::Policy;
 use super::files::Files;
 use super::quota::{Held, Quotas};
 use super::scrub::Scrub;
+use crate::config::Delivered;
 use crate::index::server::ServerIndex;
 use crate::limits::{
     BODY_BUDGET, BODY_SEATS, LONG_HASHES, QUARANTINE_KEEP, QUARANTINE_SIZE, TOLD_PATHS,
 };
 use crate::sys::dir::Dir;
+use crate::sys::file::Ownership;
 use crate::types::{Offset, WirePath};
 use crate::wire::Stamp;
 
@@ -46,6 +48,34 @@ pub struct Rules {
     pub file_size: Offset,
     /// What each client may fill.
     pub quotas: Quotas,
+    /// How delivered files are made.
+    pub making: Making,
+}
+
+/// How delivered files, and the directories on the way to them, are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Making {
+    /// Mode of files, less the umask.
+    pub mode: u32,
+    /// Mode of directories, less the umask.
+    pub directory_mode: u32,
+    /// To whom both are given.
+    pub ownership: Ownership,
+}
+
+impl Default for Making {
+    fn default() -> Self {
+        let Delivered {
+            mode,
+            directory_mode,
+            ..
+        } = Delivered::default();
+        Self {
+            mode,
+            directory_mode,
+            ownership: Ownership::default(),
+        }
+    }
 }
 
 /// The bounds of the quarantine.

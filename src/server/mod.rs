@@ -67,7 +67,7 @@ pub use self::access::Access;
 use self::access::Peer;
 use self::commit::Committer;
 use self::core::Core;
-pub use self::core::{Quarantine, Rules};
+pub use self::core::{Making, Quarantine, Rules};
 use self::handshake::Handshakes;
 pub use self::quota::Quotas;
 pub use self::scrub::Scrub;
@@ -78,6 +78,7 @@ use crate::control::{self, Request};
 use crate::index::server::ServerIndex;
 use crate::limits::{IDLE_TIMEOUT, OPEN_FILES, SERVER_REQUESTS};
 use crate::sys::dir::Dir;
+use crate::sys::file::Ownership;
 use crate::sys::host;
 use crate::tls::{Acceptor, Follow, follow};
 use crate::types::Offset;
@@ -116,6 +117,11 @@ impl From<&ServerSettings> for Rules {
             requests: settings.limits.requests,
             file_size: settings.limits.file_size,
             quotas: Quotas::from(settings),
+            making: Making {
+                mode: settings.delivered.mode,
+                directory_mode: settings.delivered.directory_mode,
+                ownership: Ownership::default(),
+            },
         }
     }
 }
@@ -125,11 +131,12 @@ impl From<&ServerSettings> for Rules {
 /// acknowledged stays as tails, all that was acknowledged is in the index.
 ///
 /// The caller holds the datadir's lock. `datadir` is the directory that `index` belongs to. With
-/// an `acceptor` clients speak TLS; `again` (SIGHUP) asks for its certificates to be read again.
+/// an `acceptor` clients speak TLS; new files are given to `ownership`; `again` (SIGHUP) asks for its certificates to be read again.
 pub async fn run(
     settings: &ServerSettings,
     index: ServerIndex,
     datadir: Dir,
+    ownership: Ownership,
     acceptor: Option<Arc<Acceptor>>,
     again: Arc<Notify>,
     shutdown: impl Future<Output = ()>,
@@ -138,7 +145,9 @@ pub async fn run(
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| ServerError::Listen { address, source })?;
-    let server = Server::start(index, datadir, Rules::from(settings), settings.idle_timeout)?;
+    let mut rules = Rules::from(settings);
+    rules.making.ownership = ownership;
+    let server = Server::start(index, datadir, rules, settings.idle_timeout)?;
     let bound = listener.local_addr().unwrap_or(address);
     info!("listening on {bound}");
     warn_of_openness(settings);
@@ -237,6 +246,7 @@ impl Server {
             requests: SERVER_REQUESTS,
             file_size: Offset::MAX,
             quotas: Quotas::default(),
+            making: Making::default(),
         };
         Self::start(index, datadir, rules, IDLE_TIMEOUT)
     }

@@ -293,6 +293,7 @@ mod tests {
             requests: 1,
             file_size: Offset::new(1 << 40).unwrap(),
             quotas: crate::server::Quotas::default(),
+            making: crate::server::Making::default(),
         }
     }
 

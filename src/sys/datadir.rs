@@ -2,8 +2,9 @@
 
 use std::io;
 
-use super::dir::Dir;
-use super::file::FileKind;
+use super::dir::{Access, Dir};
+use super::file::{self, FileKind, Ownership};
+use super::host::random_bytes;
 use crate::limits::PRIVATE_DIR;
 
 /// Whether a name at the top of a datadir is data, or holds some: our private directory, what fsck
@@ -63,6 +64,24 @@ pub fn holds_links(datadir: &Dir) -> io::Result<bool> {
         Ok(!found)
     })?;
     Ok(found)
+}
+
+/// Makes a file below the private directory, which is there, gives it away, and opens it again for
+/// writing; whether all of that can be done. The file is gone afterwards.
+pub fn try_ownership(datadir: &Dir, mode: u32, ownership: Ownership) -> io::Result<()> {
+    if ownership == Ownership::default() {
+        return Ok(());
+    }
+    let random: [u8; 8] = random_bytes()?;
+    let name = format!(
+        "{PRIVATE_DIR}/.tmp.owner.{:016x}",
+        u64::from_be_bytes(random)
+    );
+    let file = datadir.create_file(name.as_bytes(), mode)?;
+    let tried = file::give(&file, ownership)
+        .and_then(|()| datadir.open_file(name.as_bytes(), Access::Append));
+    datadir.unlink(name.as_bytes())?;
+    tried.map(drop)
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir as Listing, Mode, OFlags, RenameFlags, ResolveFlags, linkat, mkdirat, open,
-    openat2, renameat, renameat_with, statx, unlinkat,
+    AtFlags, Dir as Listing, Mode, OFlags, RenameFlags, ResolveFlags, chownat, linkat, mkdirat,
+    open, openat2, renameat, renameat_with, statx, unlinkat,
 };
 use rustix::io::Errno;
 
-use super::file::{FileKind, FileStat, STAT_MASK};
+use super::file::{FileKind, FileStat, Ownership, STAT_MASK};
 
 /// For what a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,6 +94,16 @@ impl Dir {
     /// Makes the missing directories on the way to `relative`, whose last segment is left alone.
     /// Not durable before [`sync_chain`](Self::sync_chain).
     pub fn create_parents(&self, relative: &[u8], mode: u32) -> io::Result<()> {
+        self.create_parents_of(relative, mode, Ownership::default())
+    }
+
+    /// The same, given to `ownership` as they are made.
+    pub fn create_parents_of(
+        &self,
+        relative: &[u8],
+        mode: u32,
+        ownership: Ownership,
+    ) -> io::Result<()> {
         for (end, _) in relative
             .iter()
             .enumerate()
@@ -101,7 +111,13 @@ impl Dir {
         {
             let (parent, name) = split(&relative[..end]);
             let parent = self.directory(parent)?;
-            ignore_exists(mkdirat(&parent, name, Mode::from_raw_mode(mode)))?;
+            match mkdirat(&parent, name, Mode::from_raw_mode(mode)) {
+                Ok(()) if ownership != Ownership::default() => {
+                    let (user, group) = ownership.raw();
+                    chownat(&parent, name, user, group, AtFlags::SYMLINK_NOFOLLOW)?;
+                }
+                other => ignore_exists(other)?,
+            }
         }
         Ok(())
     }

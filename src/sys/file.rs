@@ -5,8 +5,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use rustix::fs::{
-    Advice, AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, StatxTimestamp, fadvise, fdatasync,
-    fstatvfs, fsync, ftruncate, makedev, open, statx, tell,
+    Advice, AtFlags, FileType, Gid, Mode, OFlags, Statx, StatxFlags, StatxTimestamp, Uid, fadvise,
+    fchown, fdatasync, fstatvfs, fsync, ftruncate, makedev, open, statx, tell,
 };
 
 use crate::types::{Inode, Offset};
@@ -178,6 +178,30 @@ pub fn read_small_and_stat(path: &Path, most: usize) -> io::Result<(Vec<u8>, Fil
     }
     bytes.truncate(read);
     Ok((bytes, stat))
+}
+
+/// To whom a file is given; `None` leaves it as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Ownership {
+    /// User id.
+    pub user: Option<u32>,
+    /// Group id.
+    pub group: Option<u32>,
+}
+
+impl Ownership {
+    pub(super) fn raw(self) -> (Option<Uid>, Option<Gid>) {
+        (self.user.map(Uid::from_raw), self.group.map(Gid::from_raw))
+    }
+}
+
+/// Gives a file to somebody, which for a user needs `CAP_CHOWN`, and for a group that one is in it.
+pub fn give(file: &File, ownership: Ownership) -> io::Result<()> {
+    if ownership != Ownership::default() {
+        let (user, group) = ownership.raw();
+        fchown(file, user, group)?;
+    }
+    Ok(())
 }
 
 /// Opens a log file of ours for appending, making it with `mode` less the umask when missing: each

@@ -16,6 +16,12 @@ pub fn hostname() -> String {
         .into_owned()
 }
 
+/// Takes the umask out of the hands of whoever started this process: what it makes has the modes that
+/// it names, of which none lets everybody write.
+pub fn set_umask() {
+    rustix::process::umask(rustix::fs::Mode::WOTH);
+}
+
 /// The users of this machine that are not in a directory service.
 const USERS: &str = "/etc/passwd";
 /// Far more than any machine has of them.
@@ -28,7 +34,14 @@ pub fn user_id(name: &str) -> io::Result<Option<u32>> {
     Ok(find_user(&users, name))
 }
 
-/// The third field of the line whose first one is the name, as passwd(5) has them.
+/// The id of a group of `/etc/group`, as [`user_id`].
+pub fn group_id(name: &str) -> io::Result<Option<u32>> {
+    let groups = file::read_small(Path::new("/etc/group"), USERS_BYTES)?;
+    Ok(find_user(&groups, name))
+}
+
+/// The third field of the line whose first one is the name, as passwd(5) and group(5) have
+/// them.
 fn find_user(users: &[u8], name: &str) -> Option<u32> {
     let mut users = users.split(|byte| *byte == b'\n');
     users.find_map(|user| {

@@ -74,6 +74,7 @@ pub(super) fn server(settings: &ServerSettings) -> Result<String, serde_yaml::Er
             .map(|allow| allow.iter().map(Network::to_string).collect()),
         limits: Limits::of(settings.limits),
         quota: Quota::of(settings.quota),
+        files: Files::of(&settings.delivered),
     };
     Ok(format!(
         "# A server's settings in force.\n{}",
@@ -200,6 +201,28 @@ struct Server<'a> {
     limits: Limits,
     #[serde(skip_serializing_if = "Option::is_none")]
     quota: Option<Quota>,
+    files: Files<'a>,
+}
+
+#[derive(Serialize)]
+struct Files<'a> {
+    mode: String,
+    directory_mode: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<&'a str>,
+}
+
+impl<'a> Files<'a> {
+    fn of(delivered: &'a config::Delivered) -> Self {
+        Self {
+            mode: format!("{:04o}", delivered.mode),
+            directory_mode: format!("{:04o}", delivered.directory_mode),
+            owner: delivered.owner.as_deref(),
+            group: delivered.group.as_deref(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -393,6 +416,7 @@ authorize: [{identity: '*.[a-c]', paths: ['/{identity}/%20', '/']}, {identity: x
 allow: [192.0.2.7, '2001:db8::/32']
 limits: {connections: 100, connections_per_peer: 10, requests: 7, file_size: 1.5GiB}
 quota: {files: 10000, bytes: 100GiB}
+files: {mode: 0644, directory_mode: 0o755, owner: 12, group: adm}
 ";
         let read = |text: &str| parse_server(Path::new(FILE), text.as_bytes());
         let settings = read(text).unwrap();

@@ -26,6 +26,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
             out::print(&certificates.comments)?;
             let mut faults = check_datadir(file, &server.datadir);
             faults.extend(certificates.faults);
+            faults.extend(load::ownership(file, &server.delivered).err());
             finish(faults)
         }
         Settings::Client(client) => {

@@ -213,10 +213,52 @@ fn what_a_server_says_of_quotas() {
     check(&rule("{}"), (3, key, "bounds nothing", "{files: "));
 }
 
+#[test]
+fn what_a_server_says_of_files() {
+    let read = |line: &str| server(&format!("{SERVER}files: {line}\n")).delivered;
+    for mode in ["0644", "'0644'", "\"0644\"", "0o644", "'0o644'"] {
+        assert_eq!(read(&format!("{{mode: {mode}}}")).mode, 0o644, "{mode}");
+    }
+    let files = read("{directory_mode: 0755, owner: 12, group: adm}");
+    assert_eq!((files.mode, files.directory_mode), (0o640, 0o755));
+    assert_eq!(files.owner.as_deref(), Some("12"));
+    assert_eq!(files.group.as_deref(), Some("adm"));
+    for (line, key, problem, hint) in [
+        ("{mode: 416}", "files.mode", "leading 0", "that is 0640"),
+        ("{mode: 640}", "files.mode", "leading 0", "write 0640"),
+        ("{mode: 0648}", "files.mode", "octal number", ""),
+        ("{mode: 0640x}", "files.mode", "octal number", ""),
+        ("{mode: rw-r-----}", "files.mode", "octal number", ""),
+        ("{mode: 04640}", "files.mode", "from 0000 to 0777", ""),
+        (
+            "{mode: 0666}",
+            "files.mode",
+            "everybody could write",
+            "0664",
+        ),
+        ("{mode: 0440}", "files.mode", "could not go on", "0640"),
+        (
+            "{directory_mode: 0o777}",
+            "files.directory_mode",
+            "everybody",
+            "0775",
+        ),
+        (
+            "{directory_mode: 0640}",
+            "files.directory_mode",
+            "go on",
+            "0740",
+        ),
+        ("{owner: [a, b]}", "files.owner", "one name", ""),
+        ("{user: a}", "files.user", "unknown key", "there are mode"),
+    ] {
+        check(&format!("{SERVER}files: {line}\n"), (2, key, problem, hint));
+    }
+}
+
 /// An example with its lines about certificates and identities no comments any more.
 fn uncommented(text: &str) -> String {
-    let line =
-        "(?m)^#(tls:|authorize:|limits:|quota:|- identity: .*|- url: .*|(?:  |    )[a-z_]+:.*)$";
+    let line = "(?m)^#(tls:|authorize:|limits:|quota:|files:|- identity: .*|- url: .*|(?:  |    )[a-z_]+:.*)$";
     let line = regex::Regex::new(line).unwrap();
     line.replace_all(text, "$1").into_owned()
 }
@@ -229,6 +271,7 @@ fn what_our_examples_comment_out_is_right_too() {
     assert_eq!(settings.authorize.len(), 1);
     assert_eq!(settings.limits.connections_per_peer, Some(64));
     assert_eq!(settings.quota.files, Some(10_000));
+    assert_eq!(settings.delivered.group.as_deref(), Some("adm"));
 
     let text = include_str!("../../../packaging/shaftlog-client-config.yaml");
     // The commented destination stands before the key that it belongs to.

@@ -11,7 +11,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::super::core::Core;
+use super::super::core::{Core, Making};
 use super::super::data::DataFile;
 use super::super::files::FileState;
 use super::super::quarantine;
@@ -20,11 +20,6 @@ use crate::limits::{IO_CHUNK, ROOM_CHECK};
 use crate::prefix::PrefixHasher;
 use crate::sys::file;
 use crate::types::{ByteRange, Offset, WirePath};
-
-/// Mode of delivered files and of the directories on the way to them, less the umask.
-pub(crate) const FILE_MODE: u32 = 0o640;
-/// See [`FILE_MODE`].
-pub(crate) const DIR_MODE: u32 = 0o750;
 
 /// Why a byte was not taken.
 #[derive(Debug)]
@@ -271,15 +266,25 @@ impl Writer {
 
 /// Makes the file that a path names, and the directories on the way.
 pub(crate) fn make_file(core: &Core, path: &WirePath) -> Result<Arc<DataFile>, Trouble> {
-    let create = || core.dir.create_file(path.as_bytes(), FILE_MODE);
+    let Making {
+        mode,
+        directory_mode,
+        ownership,
+    } = core.rules.making;
+    let create = || core.dir.create_file(path.as_bytes(), mode);
     let make = || match create() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            core.dir.create_parents(path.as_bytes(), DIR_MODE)?;
+            core.dir
+                .create_parents_of(path.as_bytes(), directory_mode, ownership)?;
             create()
         }
         made => made,
     };
     let file = recover::with_descriptors(core, make)?;
+    if let Err(refused) = file::give(&file, ownership) {
+        core.dir.unlink(path.as_bytes())?;
+        return Err(refused.into());
+    }
     Ok(Arc::new(DataFile::new(file, Offset::ZERO)))
 }
 
