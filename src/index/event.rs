@@ -59,7 +59,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// The words that kinds have in JSON and on the command line.
-    pub const WORDS: [&'static str; 18] = [
+    pub const WORDS: [&'static str; 19] = [
         "discovered",
         "renamed_source",
         "superseded",
@@ -78,6 +78,7 @@ impl EventKind {
         "rebuilt",
         "sync_failed",
         "discarded",
+        "quota_reached",
     ];
 }
 
