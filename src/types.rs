@@ -3,7 +3,7 @@
 //! Nothing here does I/O. A function that takes one of these types need not check it again.
 
 mod identity;
-pub mod spelling;
+pub mod words;
 
 use std::fmt;
 use std::str::FromStr;

@@ -111,6 +111,24 @@ fn a_sound_configuration_is_printed_and_nothing_touched() {
     assert_eq!(String::from_utf8(again.stdout).unwrap(), printed);
 }
 
+#[test]
+fn a_logrotate_that_would_skip_the_logs_is_told_of() {
+    let home = Home::new();
+    fs::create_dir_all(home.path("etc/logrotate.d")).unwrap();
+    fs::create_dir(home.path("sbin")).unwrap();
+    fs::write(home.path("sbin/logrotate"), "").unwrap();
+    let mounts = "mount --bind etc /etc; mount --bind sbin /usr/sbin";
+    let warns = || {
+        let output = home.check_after(mounts);
+        assert!(output.status.success(), "{}", said(&output));
+        said(&output).contains("# Warning: logrotate skips files")
+    };
+    assert!(warns());
+    let snippet = home.path("etc/logrotate.d/00-shaftlog");
+    fs::write(snippet, "allowhardlink\n").unwrap();
+    assert!(!warns());
+}
+
 /// What is done to a configuration that cannot be used.
 struct Bad {
     name: &'static str,

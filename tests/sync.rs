@@ -405,3 +405,115 @@ fn a_url_is_delivered_to_by_links_in_the_datadir() {
     assert_exit(&again, 0);
     assert_eq!(figures(&again), [1, 1, 0, 6]);
 }
+
+#[test]
+fn a_pattern_that_matches_nothing_makes_nothing_and_exits_3() {
+    let place = Place::new();
+    let words = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let output = place.sync("*.lg");
+    assert_exit(&output, 3);
+    assert!(words(&output).contains("/*.lg"), "{}", said(&output));
+    let output = place.sync("missing/*.lg");
+    assert_exit(&output, 3);
+    let missing = format!("there is no {}", place.logs.join("missing").display());
+    assert!(words(&output).contains(&missing), "{}", said(&output));
+    let to_url = |pattern: &str| {
+        let output = shaftlog()
+            .args(["sync", "--pattern"])
+            .arg(place.logs.join(pattern))
+            .args(["--to", "http://127.0.0.1:1/", "--datadir"])
+            .arg(&place.copies)
+            .output();
+        output.unwrap()
+    };
+    assert_exit(&to_url("*.lg"), 3);
+    assert!(!place.copies.exists());
+
+    // Beside one that does match, it is one of the things that were not delivered.
+    place.write("a.log", b"hello\n");
+    let both = |misspelt: &str| {
+        let mut command = place.command("*.log");
+        command.arg("--pattern").arg(place.logs.join(misspelt));
+        command.output().unwrap()
+    };
+    for _ in 0..2 {
+        let output = both("*.lg");
+        assert_exit(&output, 3);
+        assert!(
+            said(&output).contains("no file matches it"),
+            "{}",
+            said(&output)
+        );
+        assert!(output.stderr.is_empty(), "{}", said(&output));
+        assert_eq!(fs::read(place.copy("a.log")).unwrap(), b"hello\n");
+    }
+    // What was there once is no misspelling, and its copy is no loss.
+    fs::remove_file(place.logs.join("a.log")).unwrap();
+    for _ in 0..2 {
+        let output = place.sync("*.log");
+        assert_exit(&output, 0);
+        assert!(
+            said(&output).contains("No file matched"),
+            "{}",
+            said(&output)
+        );
+        assert!(output.stderr.is_empty(), "{}", said(&output));
+    }
+}
+
+#[test]
+fn a_directory_is_called_what_it_is() {
+    let place = Place::new();
+    place.write("a.log", b"hello\n");
+    assert_exit(&place.sync("*.log"), 0);
+    for table in ["destinations", "progress"] {
+        let rows = rows(&place.copies, table);
+        let copies = place.copies.to_str().unwrap();
+        assert!(
+            rows.iter().all(|row| row["destination"] == copies),
+            "{rows:?}"
+        );
+        assert_eq!(rows.len(), 1);
+    }
+    // Another hand at the copy: what is said of it names the directory too.
+    fs::write(place.copy("a.log"), "jello\n").unwrap();
+    place.append("a.log", b"world\n");
+    let mut command = place.command("*.log");
+    let output = command.arg("--debug").output().unwrap();
+    assert_exit(&output, 4);
+    assert!(!said(&output).contains("invalid"), "{}", said(&output));
+}
+
+#[test]
+fn logrotate_is_spoken_of_when_the_links_begin_and_not_each_time() {
+    let place = Place::new();
+    place.write("a.log", b"hello\n");
+    let home = place.logs.parent().unwrap();
+    for directory in ["etc/logrotate.d", "sbin"] {
+        fs::create_dir_all(home.join(directory)).unwrap();
+    }
+    fs::write(home.join("sbin/logrotate"), "").unwrap();
+    let server = Server::start(&home.join("server"), "");
+    let settings = deliver(&[("x", &place.logs.join("*.log"))], &[&server.url()]);
+    let client = Client::configure(&home.join("client"), &settings);
+    let script = format!(
+        "mount --bind '{0}/etc' /etc; mount --bind '{0}/sbin' /usr/sbin; exec \"$@\"",
+        home.display()
+    );
+    let wrapper = [
+        "unshare",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-ec",
+        &script,
+        "sh",
+    ];
+    let wrapper = wrapper.map(str::to_owned);
+    for warned in [true, false] {
+        let output = client.sync_wrapped(&wrapper, &[]);
+        assert_exit(&output, 0);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(stderr.contains("allowhardlink"), warned, "{stderr}");
+    }
+}

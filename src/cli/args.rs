@@ -14,6 +14,7 @@ use crate::limits;
 use crate::sys::clock;
 use crate::tls::issue::MOST_DAYS;
 use crate::types::PrefixHash;
+use crate::types::words::span;
 
 /// Where the original's client looked for its configuration, and ours does.
 pub(super) const CLIENT_CONFIG: &str = "/etc/shaftlog-client-config.yaml";
@@ -116,7 +117,8 @@ pub(super) struct SyncArgs {
         required_unless_present = "pattern"
     )]
     pub(super) config: Option<PathBuf>,
-    /// Deliver the files that a glob matches; quote it, so that the shell leaves it alone
+    /// Deliver the files that a glob matches; quote it, so that the shell leaves it alone. One that
+    /// matches no file, and never did, ends with exit code 3; when none does, nothing is made
     #[arg(
         long,
         value_name = "GLOB",
@@ -406,7 +408,7 @@ pub(super) struct Span(pub(super) Duration);
 
 impl std::fmt::Display for Span {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        humantime::format_duration(self.0).fmt(f)
+        span(self.0).fmt(f)
     }
 }
 

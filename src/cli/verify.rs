@@ -35,6 +35,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
         let label = plain(&file.display().to_string());
         let prefix = Prefix { length, hash };
         report.all = true;
+        report.recorded = false;
         report.take(progress::during(&label, &figures, || {
             single::check(file, prefix, &figures)
         }))?;
@@ -207,6 +208,8 @@ struct Report {
     json: Option<Out>,
     /// Whether the table has the files that are right, too.
     all: bool,
+    /// Whether what is checked is on record, and not what somebody asks for.
+    recorded: bool,
     /// What the next table will have.
     listed: Vec<Finding>,
     counts: BTreeMap<&'static str, u64>,
@@ -220,6 +223,7 @@ impl Report {
         Self {
             json: json.then(Out::new),
             all,
+            recorded: true,
             listed: Vec::new(),
             counts: BTreeMap::new(),
             compared: 0,
@@ -277,6 +281,8 @@ impl Report {
     fn end(mut self) -> Result<Exit, Failure> {
         if self.json.is_none() {
             self.flush()?;
+        }
+        if self.json.is_none() && self.recorded {
             let counts: Vec<_> = self
                 .counts
                 .iter()
@@ -287,10 +293,11 @@ impl Report {
             } else {
                 counts.join(", ")
             };
-            let compared = count(self.compared);
-            out::print(&format!(
-                "\n{what}; {compared} recorded prefixes compared\n"
-            ))?;
+            let compared = match self.compared {
+                1 => "1 recorded prefix".to_owned(),
+                number => format!("{} recorded prefixes", count(number)),
+            };
+            out::print(&format!("\n{what}; {compared} compared\n"))?;
         }
         if let Some(out) = self.json {
             out.end()?;

@@ -9,9 +9,17 @@ use crate::sys::file;
 /// Most bytes of one of its configuration files that are looked at.
 const CONFIGURATION_BYTES: usize = 1024 * 1024;
 
+/// What a person has to know before this machine's logs get links, if it is so.
+pub fn warning() -> Option<&'static str> {
+    refuses_links(Path::new("/")).then_some(
+        "logrotate skips files with more than one hard link, so it does not rotate what the client \
+         delivers: put the line `allowhardlink` into /etc/logrotate.d/00-shaftlog",
+    )
+}
+
 /// Whether the machine below `root` has a logrotate, and none of its configuration files holds the
 /// line `allowhardlink`. What cannot be read does not hold it.
-pub(super) fn refuses_links(root: &Path) -> bool {
+fn refuses_links(root: &Path) -> bool {
     let is_there = |path: &str| file::stat_path(&root.join(path)).is_ok();
     let installed = ["usr/sbin/logrotate", "usr/bin/logrotate", "sbin/logrotate"];
     if !installed.into_iter().any(is_there) {

@@ -9,7 +9,7 @@ pub mod catalogue;
 pub mod dirty;
 pub mod discover;
 pub mod http;
-mod logrotate;
+pub mod logrotate;
 mod overlay;
 pub mod plan;
 mod reading;
@@ -25,4 +25,4 @@ pub mod verify;
 pub mod walk;
 pub mod watch;
 
-pub use supervisor::{RunError, run, warn_of_hard_links, warn_once};
+pub use supervisor::{RunError, run, warn_of_hard_links, warn_of_plain_http};

@@ -41,7 +41,7 @@ fn destination(status: &Status, bytes: u64) -> String {
     } else {
         "connected".to_owned()
     };
-    let mut text = format!("{} {standing}", status.url);
+    let mut text = format!("{} {standing}", status.called);
     if status.verified == Some(false) {
         text.push_str(", unverified");
     }

@@ -19,7 +19,7 @@ use super::http::Connector;
 use super::logrotate;
 use super::release::{Held, Releaser};
 use super::scrub::Scrub;
-use super::ship::Ship;
+use super::ship::{Mode, Ship};
 use super::status;
 use super::watch::{Round, Watches};
 use crate::config::{ClientSettings, Destination};
@@ -59,12 +59,10 @@ struct Opened {
 
 /// Brings rows and links together. Blocks.
 fn open(settings: &ClientSettings, datadir: Dir, index: ClientIndex) -> Result<Opened, RunError> {
-    let urls = settings.destinations.iter().map(Destination::to_string);
-    let urls: Vec<String> = urls.collect();
     let dirty = Arc::new(Dirty::default());
     let watches = Arc::new(Watches::new(Arc::clone(&dirty)));
     let (marks, watching) = (Arc::clone(&dirty), Arc::clone(&watches));
-    let catalogue = Catalogue::with_links(datadir, index, &urls, marks, watching)?;
+    let catalogue = Catalogue::with_links(datadir, index, &settings.destinations, marks, watching)?;
     let catalogue = Arc::new(catalogue.with_volatile(&settings.patterns));
     let patterns = settings.patterns.clone().into();
     let discovery = Discovery::watching(patterns, Arc::clone(&catalogue));
@@ -94,7 +92,11 @@ pub async fn run(
         .map(|certificates| certificates as Arc<dyn Follow>)
         .collect();
     let opening = Arc::clone(&settings);
-    warn_once(&settings);
+    warn_of_plain_http(&settings);
+    warn_of_hard_links(&settings);
+    if let Some(warning) = logrotate::warning() {
+        tracing::warn!("{warning}");
+    }
     let opened = spawn_blocking(move || open(&opening, datadir, index)).await??;
     let ships = ship(&opened, &settings, connectors)?;
     let catalogue = Arc::clone(&opened.catalogue);
@@ -150,7 +152,8 @@ fn ship(
         let Opened {
             catalogue, dirty, ..
         } = opened;
-        Ship::start(catalogue, dirty, target, connector, settings.connections).map(Arc::new)
+        let how = (Mode::Daemon, settings.connections);
+        Ship::start(catalogue, dirty, target, connector, how).map(Arc::new)
     };
     settings
         .destinations
@@ -331,18 +334,12 @@ async fn say_status(
     Ok(())
 }
 
-/// Says what a person should know before this client delivers or links anything.
-pub fn warn_once(settings: &ClientSettings) {
+/// Warns of destinations at which anybody on the way can read along.
+pub fn warn_of_plain_http(settings: &ClientSettings) {
     let is_open = |it: &&Destination| it.tls().is_none() && !it.is_loopback();
     for destination in settings.destinations.iter().filter(is_open) {
         tracing::warn!(
             "{destination}: plain HTTP: anybody on the way can read and change the logs"
-        );
-    }
-    warn_of_hard_links(settings);
-    if logrotate::refuses_links(std::path::Path::new("/")) {
-        tracing::warn!(
-            "logrotate skips files with more than one hard link, so from now on it does not rotate what is delivered: put the line `allowhardlink` into /etc/logrotate.d/00-shaftlog"
         );
     }
 }

@@ -20,6 +20,8 @@ pub struct Destination {
     port: u16,
     /// Percent-encoded, with a slash at both ends.
     base: String,
+    /// What people know it as, when that is not its URL.
+    known_as: Option<Box<str>>,
 }
 
 impl Destination {
@@ -48,6 +50,7 @@ impl Destination {
             host,
             port: port.unwrap_or(if is_secure { HTTPS_PORT } else { HTTP_PORT }),
             base: normal_base(path)?,
+            known_as: None,
         };
         if is_secure {
             destination.tls = Some(Box::new(DestinationTls {
@@ -57,6 +60,22 @@ impl Destination {
             }));
         }
         Ok(destination)
+    }
+
+    /// The same, known to people by another name than its URL, which says nothing to them.
+    pub fn known_as(self, name: &str) -> Self {
+        Self {
+            known_as: Some(name.into()),
+            ..self
+        }
+    }
+
+    /// What people know it as.
+    pub fn name(&self) -> String {
+        match &self.known_as {
+            Some(name) => name.to_string(),
+            None => self.to_string(),
+        }
     }
 
     /// The host as certificates name it.

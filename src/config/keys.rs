@@ -1,6 +1,6 @@
 //! Every key that a configuration may hold, what it is for, and what to say about any other.
 
-use crate::types::spelling::distance;
+use crate::types::words::distance;
 
 /// A key of one of the mappings.
 pub(super) struct Key {

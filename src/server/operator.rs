@@ -19,6 +19,7 @@ use crate::index::{EventKind, NewEvent};
 use crate::limits::{CONTROL_LINE, PASS_ROWS, SHOWN_PATHS};
 use crate::prefix::PrefixHasher;
 use crate::sys::clock;
+use crate::types::words::{counted, span};
 use crate::types::{ByteRange, Offset, WirePath};
 
 /// Why nothing was done.
@@ -106,7 +107,10 @@ fn whole(core: &Core, mut claim: Claim) -> Result<Vec<String>, Refused> {
     claim.state = None;
     let kept = quarantine::close(core, &path, epoch, row.as_ref(), stat.as_ref())?;
     let line = match kept {
-        Some(name) => format!("{path} is kept as {name}; its next delivery begins anew"),
+        Some(name) => format!(
+            "{path} is kept as {}; its next delivery begins anew",
+            quarantine::path_of(core, &name)
+        ),
         None => format!("{path} had no file; its next delivery begins anew"),
     };
     Ok(vec![line])
@@ -119,7 +123,7 @@ fn end(core: &Core, mut claim: Claim, from: u64) -> Result<Vec<String>, Refused>
     let rest = cut(core, &mut claim, from);
     // Whatever comes of it, what was known is known no longer.
     claim.state = None;
-    let rest = rest?;
+    let (rest, name) = rest?;
     if let Err(trouble) = recover::note_cut(core, &path, rest.start()) {
         debug!("{path}: it will be read once more: {trouble}");
     }
@@ -137,14 +141,15 @@ fn end(core: &Core, mut claim: Claim, from: u64) -> Result<Vec<String>, Refused>
             .map_err(Trouble::from)?;
     }
     Ok(vec![format!(
-        "{path}: bytes {} to {} are in quarantine",
+        "{path}: bytes {} to {} are kept as {}",
         rest.start(),
-        rest.end()
+        rest.end(),
+        quarantine::path_of(core, &name)
     )])
 }
 
-/// The bytes that were cut.
-fn cut(core: &Core, claim: &mut Claim, from: u64) -> Result<ByteRange, Refused> {
+/// The bytes that were cut, and the name of their copy.
+fn cut(core: &Core, claim: &mut Claim, from: u64) -> Result<(ByteRange, String), Refused> {
     const WHY: &str = "moved aside by the operator";
     let path = claim.path().clone();
     let state = claim.known()?;
@@ -162,7 +167,7 @@ fn cut(core: &Core, claim: &mut Claim, from: u64) -> Result<ByteRange, Refused> 
     let rest = rest.ok_or_else(|| because(format!("{path} has {size} bytes")))?;
     let file = state.file.clone();
     let file = file.ok_or(Trouble::Busy("the file is gone"))?;
-    if rest.start() < length {
+    let name = if rest.start() < length {
         let hasher = recover::hash_on(core, &file, PrefixHasher::new(), rest.start())?;
         let vouching = Vouching {
             hasher,
@@ -173,12 +178,12 @@ fn cut(core: &Core, claim: &mut Claim, from: u64) -> Result<ByteRange, Refused> 
             adopts: false,
             writer: row.writer.clone(),
         };
-        vouch::vouch_and_cut(core, claim, vouching, rest, WHY)?;
+        vouch::vouch_and_cut(core, claim, vouching, rest, WHY)?
     } else {
         let epoch = state.epoch;
-        quarantine::set_aside(core, &path, epoch, &file, rest, WHY)?;
-    }
-    Ok(rest)
+        quarantine::set_aside(core, &path, epoch, &file, rest, WHY)?
+    };
+    Ok((rest, name))
 }
 
 async fn retire_all(
@@ -193,7 +198,7 @@ async fn retire_all(
     let until = clock::now()
         .checked_sub(older_than)
         .map_err(|_| because("nothing is as old as that"))?;
-    let (mut lines, mut gone, mut kept) = (Vec::new(), 0, 0);
+    let (mut lines, mut tally) = (Vec::new(), Tally::default());
     let mut after: Option<Vec<u8>> = None;
     loop {
         let page = blocking(core, move |core| {
@@ -201,18 +206,23 @@ async fn retire_all(
             Ok(page.map_err(Trouble::from)?)
         })
         .await?;
-        kept += page.damaged.len();
+        tally.kept += page.damaged.len() as u64;
         for damage in page.damaged {
             show(&mut lines, damage);
         }
         let Some(last) = page.last else { break };
         after = Some(last);
-        let wanted = |(path, row): &(WirePath, ServerFile)| {
-            row.state != ServerState::Retired
-                && row.updated <= until
-                && glob.matches(path.to_string().as_bytes())
-        };
-        for (path, _) in page.rows.into_iter().filter(wanted) {
+        let matching =
+            |(path, _): &(WirePath, ServerFile)| glob.matches(path.to_string().as_bytes());
+        for (path, row) in page.rows.into_iter().filter(matching) {
+            if row.state == ServerState::Retired {
+                tally.before += 1;
+                continue;
+            }
+            if row.updated > until {
+                tally.younger += 1;
+                continue;
+            }
             let claim = claim(core, &path).await;
             let retired = match claim {
                 Ok(claim) => blocking(core, move |core| one(core, claim, until)).await,
@@ -220,19 +230,59 @@ async fn retire_all(
             };
             let line = match retired {
                 Ok(bytes) => {
-                    gone += 1;
+                    tally.gone += 1;
                     format!("{path}: retired, {bytes} bytes")
                 }
                 Err(refused) => {
-                    kept += 1;
+                    tally.kept += 1;
                     format!("{path}: kept: {refused}")
                 }
             };
             show(&mut lines, line);
         }
     }
-    lines.push(format!("{gone} files retired, {kept} kept"));
+    lines.push(tally.in_words(pattern, older_than));
     Ok(lines)
+}
+
+/// What became of the files that a pattern matches.
+#[derive(Default)]
+struct Tally {
+    gone: u64,
+    /// Old enough, and not retired for another reason.
+    kept: u64,
+    younger: u64,
+    /// Retired before.
+    before: u64,
+}
+
+impl Tally {
+    fn in_words(&self, pattern: &str, older_than: Duration) -> String {
+        let Self {
+            gone,
+            kept,
+            younger,
+            before,
+        } = *self;
+        if gone + kept + younger + before == 0 {
+            return format!("nothing retired: no delivered file matches {pattern}");
+        }
+        let mut words = vec![match gone {
+            0 => "nothing retired".to_owned(),
+            _ => format!("{} retired", counted(gone, "file")),
+        }];
+        let span = span(older_than);
+        for (number, what) in [
+            (kept, "kept".to_owned()),
+            (younger, format!("got something within {span}")),
+            (before, "retired before".to_owned()),
+        ] {
+            if number > 0 {
+                words.push(format!("{} {what}", counted(number, "file")));
+            }
+        }
+        words.join("; ")
+    }
 }
 
 /// Keeps a line for the answer, as long as that is short enough to be sent.

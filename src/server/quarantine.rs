@@ -21,7 +21,8 @@ use crate::prefix::PrefixHasher;
 use crate::sys::dir::Access;
 use crate::sys::file::{self, File, FileKind, FileStat};
 use crate::sys::{clock, host};
-use crate::types::{ByteRange, CommitNumber, Offset, Prefix, WirePath};
+use crate::types::words::span;
+use crate::types::{ByteRange, CommitNumber, Offset, Prefix, Shown, WirePath};
 
 /// Mode of the quarantine and of what lies in it: it may be anybody's log.
 const DIR_MODE: u32 = 0o700;
@@ -31,7 +32,7 @@ const FILE_MODE: u32 = 0o600;
 pub(crate) const DIFFER: &str = "differ from what was delivered there";
 
 /// Moves the bytes of `range`, the end of `file`, into quarantine; the file ends where they began.
-/// `why` goes on from "bytes M to N" in the event.
+/// `why` goes on from "bytes M to N" in the event. The name of the copy.
 pub(crate) fn set_aside(
     core: &Core,
     path: &WirePath,
@@ -39,7 +40,7 @@ pub(crate) fn set_aside(
     file: &DataFile,
     range: ByteRange,
     why: &str,
-) -> Result<(), Trouble> {
+) -> Result<String, Trouble> {
     set_aside_with(core, path, file, range, why, None, |changes| {
         core.commits.submit_and_wait(epoch, changes)
     })
@@ -55,7 +56,7 @@ pub(super) fn set_aside_with(
     why: &str,
     ended: Option<&ServerFile>,
     commit: impl FnOnce(Vec<ServerChange>) -> Result<CommitNumber, Uncommitted>,
-) -> Result<(), Trouble> {
+) -> Result<String, Trouble> {
     let _unthinned = core.quarantine.read();
     let name = save(core, file, range)?;
     let detail = format!(
@@ -85,7 +86,8 @@ pub(super) fn set_aside_with(
         core.dir.unlink(&relative(&name))?;
         return Err(Trouble::Busy("the index could not be written"));
     }
-    Ok(file.cut(range.start())?)
+    file.cut(range.start())?;
+    Ok(name)
 }
 
 /// Copies the bytes to a new file in quarantine, durably; its name there. A copy that fails goes
@@ -304,7 +306,7 @@ fn discard(core: &Core, name: &str, size: u64) -> Result<(), Trouble> {
         let detail = format!(
             "{size} bytes, kept as {name}, go: quarantine is limited to {} bytes, {QUARANTINE_COPIES} files and {}",
             core.rules.quarantine.size,
-            humantime::format_duration(core.rules.quarantine.keep)
+            span(core.rules.quarantine.keep)
         );
         warn!("{detail}");
         let subject = row.as_ref().map_or(&[][..], |row| &row.path);
@@ -319,7 +321,20 @@ fn discard(core: &Core, name: &str, size: u64) -> Result<(), Trouble> {
     Ok(core.dir.unlink(&relative(name))?)
 }
 
-/// Where a copy of this name lies.
+/// Where a copy of this name lies, for people: a path that works wherever they are.
+pub(super) fn path_of(core: &Core, name: &str) -> String {
+    let path = core
+        .dir
+        .path()
+        .join(PRIVATE_DIR)
+        .join("quarantine")
+        .join(name);
+    // Without a current directory it is as good as it gets.
+    let path = std::path::absolute(&path).unwrap_or(path);
+    Shown(path.as_os_str().as_encoded_bytes()).to_string()
+}
+
+/// Where a copy of this name lies, in the datadir.
 fn relative(name: &str) -> Vec<u8> {
     format!("{PRIVATE_DIR}/quarantine/{name}").into_bytes()
 }

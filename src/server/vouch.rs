@@ -93,14 +93,14 @@ pub(crate) fn vouch(
 /// go into quarantine. Waits for the commit, and the claim goes on from it.
 ///
 /// Row and copy are committed together, and before the cut: a crash never leaves fewer bytes than
-/// are vouched for, nor a life of the path that nothing tells of.
+/// are vouched for, nor a life of the path that nothing tells of. The name of the copy.
 pub(crate) fn vouch_and_cut(
     core: &Core,
     claim: &mut Claim,
     vouching: Vouching,
     rest: ByteRange,
     why: &str,
-) -> Result<(), Trouble> {
+) -> Result<String, Trouble> {
     let path = claim.path().clone();
     let state = claim.known()?;
     let stat = written(core, &path, state, vouching.size)?;
@@ -115,12 +115,12 @@ pub(crate) fn vouch_and_cut(
     };
     let mut changes = changes(core, &path, state.row.as_ref(), &row, &cut);
     let ended = state.row.as_ref().filter(|old| old.id != row.id);
-    quarantine::set_aside_with(core, &path, &file, rest, why, ended, |copied| {
+    let name = quarantine::set_aside_with(core, &path, &file, rest, why, ended, |copied| {
         changes.extend(copied);
         core.commits.submit_and_wait(state.epoch, changes)
     })?;
     advance(state, row, vouching.hasher, stat);
-    Ok(())
+    Ok(name)
 }
 
 /// Bytes that are written, and the row that vouches for them, on their way to being durable.

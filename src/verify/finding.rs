@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 
 use super::hashes::Difference;
 use crate::index::Problem;
-use crate::types::{ByteRange, Offset, PrefixHash};
+use crate::types::{ByteRange, Offset, Prefix, PrefixHash};
 
 /// How bad a finding is; the worst decides how a check ends.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -205,12 +205,14 @@ impl Finding {
             expected, found, ..
         } = difference;
         self.first_difference = difference.range();
+        let source = match self.side {
+            Side::File => "was asked for",
+            Side::Server | Side::Client => "is on record",
+        };
+        let Prefix { length, hash } = expected;
         self.but(
             Verdict::Differs,
-            format!(
-                "its first {} bytes hash to {found}, on record is {}",
-                expected.length, expected.hash
-            ),
+            format!("its first {length} bytes hash to {found}; {hash} {source}"),
         )
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::common::{Client, Daemon, Server, deliver, free_port, shaftlog, wait_until};
+use crate::common::{Client, Daemon, Server, deliver, free_port, said, shaftlog, wait_until};
 
 #[test]
 fn both_end_soon_after_sigterm_and_lose_nothing() {
@@ -97,4 +97,32 @@ fn a_dead_destination_is_one_line_not_one_a_retry() {
         .filter(|line| line.contains("WARN") || line.contains("ERROR"))
         .count();
     assert_eq!(complaints, 1, "{output}");
+}
+
+#[test]
+fn a_refused_file_is_asked_about_again_as_the_log_says() {
+    let home = TempDir::new().unwrap();
+    let logs = home.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    fs::write(logs.join("log"), "one\n").unwrap();
+    let strict = "validate_regex: '^/other/'";
+    let mut server = Server::start(&home.path().join("server"), strict);
+    let config = deliver(&[("logs", &logs.join("*"))], &[&server.url()]);
+    let once = Client::configure(&home.path().join("once"), &config);
+    let output = once.sync(&[]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    // A signal would only end it.
+    assert!(!said(&output).contains("SIGHUP"), "{}", said(&output));
+
+    let mut client = Client::start(&home.path().join("client"), &config);
+    wait_until("the log tells how long it takes", || {
+        let log = client.process().output();
+        log.contains("logs/log: refused with status 400")
+            && log.contains("asked again in 10m, or at once on SIGHUP")
+    });
+    server.terminate();
+    server.reconfigure("");
+    server.restart();
+    client.process().signal(Signal::HUP);
+    wait_until("it is delivered", || server.holds("logs/log", b"one\n"));
 }

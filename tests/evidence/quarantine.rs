@@ -57,6 +57,11 @@ fn both_lives_of_a_quarantined_path_are_kept_and_told() {
         .join(".shaftlog/quarantine")
         .join(kept["copy"].as_str().unwrap());
     assert_eq!(fs::read(&copy).unwrap(), b"jello\n");
+    assert!(
+        said(&output).contains(copy.to_str().unwrap()),
+        "{}",
+        said(&output)
+    );
 
     let (exit, history) = json(&["db", "history", "/x/a"], &server);
     assert_eq!((exit, history.len()), (Some(0), 2), "{history:?}");
@@ -145,4 +150,20 @@ fn a_life_that_an_operator_made_shorter_is_told_too() {
         .collect();
     assert_eq!(lengths, [12, 5, 3]);
     assert_eq!(json(&["db", "check"], &server), (Some(0), Vec::new()));
+}
+
+#[test]
+fn the_end_of_a_file_is_kept_where_the_command_says() {
+    let mut pair = Pair::new(&[("a", b"hello\n")]);
+    pair.client.kill();
+    pair.server.kill();
+    let output = told(
+        &["quarantine", "/x/a", "--from", "4"],
+        &pair.server.datadir,
+        &[],
+    );
+    assert!(output.status.success(), "{}", said(&output));
+    let line = String::from_utf8(output.stdout).unwrap();
+    let (_, copy) = line.trim_end().split_once("are kept as ").unwrap();
+    assert_eq!(fs::read(copy).unwrap(), b"o\n");
 }

@@ -9,7 +9,7 @@ impl Pair {
         let words = ["retire", pattern, "--older-than", "1ms"];
         let output = told(&words, &self.server.datadir, &[]);
         assert!(output.status.success(), "{}", said(&output));
-        let expected = "1 files retired, 0 kept";
+        let expected = "\n1 file retired\n";
         assert!(said(&output).contains(expected), "{}", said(&output));
     }
 }
@@ -31,4 +31,31 @@ fn a_retirement_leaves_when_the_length_came() {
     assert_eq!(file["state"], "retired");
     assert_ne!(file["updated"], came);
     assert_eq!(json(&["db", "check"], server), (Some(0), Vec::new()));
+}
+
+#[test]
+fn retire_says_what_it_did_and_why_it_did_nothing() {
+    let pair = Pair::new(&[("a", b"hello\n"), ("b", b"other\n")]);
+    let retire = |pattern: &str, age: &str| {
+        let words = ["retire", pattern, "--older-than", age];
+        let output = told(&words, &pair.server.datadir, &[]);
+        assert!(output.status.success(), "{}", said(&output));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().last().unwrap().to_owned()
+    };
+    let nothing = "nothing retired: no delivered file matches /y/*";
+    assert_eq!(retire("/y/*", "1ms"), nothing);
+    assert_eq!(
+        retire("/x/a", "90d"),
+        "nothing retired; 1 file got something within 90days"
+    );
+    assert_eq!(retire("/x/a", "1ms"), "1 file retired");
+    assert_eq!(
+        retire("/x/*", "1ms"),
+        "1 file retired; 1 file retired before"
+    );
+    assert_eq!(
+        retire("/x/*", "1ms"),
+        "nothing retired; 2 files retired before"
+    );
 }

@@ -115,8 +115,13 @@ fn one_prefix_needs_no_database() {
     };
     let (code, text) = verify("6", &hello);
     assert_eq!(code, Some(0), "{text}");
+    assert!(!text.contains("record"), "{text}");
     let (code, text) = verify("7", &hello);
     assert_eq!(code, Some(4), "{text}");
+    assert!(
+        text.contains("was asked for") && !text.contains("record"),
+        "{text}"
+    );
     let (code, text) = verify("13", &hello);
     assert_eq!(code, Some(3), "{text}");
     assert!(text.contains("it ends at 12"), "{text}");

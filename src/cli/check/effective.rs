@@ -10,17 +10,16 @@ use crate::config::access::{self, Network};
 use crate::config::tls::{self, ClientAuth};
 use crate::config::{self, ClientSettings, NEVER, PatternSettings, ServerSettings, Unconditional};
 use crate::types::Offset;
-
-const DAY: u64 = 24 * 60 * 60;
+use crate::types::words::span;
 
 /// A client's settings as YAML.
 pub(super) fn client(settings: &ClientSettings) -> Result<String, serde_yaml::Error> {
     let client = Client {
         datadir: &settings.datadir,
         logfile: settings.logfile.as_deref(),
-        scan_interval: period(settings.scan_interval),
-        status_interval: period(settings.status_interval),
-        periodic_trigger_interval: period(settings.periodic_trigger_interval),
+        scan_interval: span(settings.scan_interval),
+        status_interval: span(settings.status_interval),
+        periodic_trigger_interval: span(settings.periodic_trigger_interval),
         connections: settings.connections,
         release_after: period_or_never(settings.upkeep.release_after),
         release_unverified: settings.upkeep.release_unverified,
@@ -51,8 +50,8 @@ pub(super) fn server(settings: &ServerSettings) -> Result<String, serde_yaml::Er
         logfile: settings.logfile.as_deref(),
         listen_port: settings.listen_port,
         bind_address: settings.bind_address.to_string(),
-        idle_timeout: period(settings.idle_timeout),
-        status_interval: period(settings.status_interval),
+        idle_timeout: span(settings.idle_timeout),
+        status_interval: span(settings.status_interval),
         min_free: size(settings.min_free),
         unconditional: match settings.unconditional {
             Unconditional::Allow => "allow",
@@ -60,11 +59,11 @@ pub(super) fn server(settings: &ServerSettings) -> Result<String, serde_yaml::Er
         },
         scrub: Scrub {
             rate: size(settings.scrub_rate),
-            period: period(settings.scrub_period),
+            period: span(settings.scrub_period),
         },
         quarantine: Quarantine {
             size: size(settings.quarantine_size),
-            keep: period(settings.quarantine_keep),
+            keep: span(settings.quarantine_keep),
         },
         tls: settings.tls.as_ref().map(ServerTls::of),
         authorize: settings.authorize.iter().map(Rule::of).collect(),
@@ -321,17 +320,8 @@ struct Quarantine {
     keep: String,
 }
 
-fn period(period: Duration) -> String {
-    let (days, rest) = (period.as_secs() / DAY, period.as_secs() % DAY);
-    if days > 1 && rest == 0 && period.subsec_nanos() == 0 {
-        // A month and a year are no whole number of days there.
-        return format!("{days}days");
-    }
-    humantime::format_duration(period).to_string()
-}
-
 fn period_or_never(length: Option<Duration>) -> String {
-    length.map_or_else(|| NEVER.to_owned(), period)
+    length.map_or_else(|| NEVER.to_owned(), span)
 }
 
 /// Bytes in the largest unit that shows them exactly.

@@ -10,6 +10,7 @@ use std::path::Path;
 use super::args::CheckArgs;
 use super::exit::{Exit, Failure};
 use super::{load, out};
+use crate::client::logrotate;
 use crate::config::{self, ClientSettings, ConfigError, Place, Settings};
 use crate::sys::dir::Dir;
 use certificates::Certificates;
@@ -69,6 +70,9 @@ fn check_datadir(file: &Path, datadir: &Path) -> Vec<ConfigError> {
 fn check_sources(file: &Path, client: &ClientSettings) -> Result<Vec<ConfigError>, Failure> {
     let sources = Sources::look(client)?;
     out::print(&sources.comments())?;
+    if let Some(warning) = logrotate::warning() {
+        out::print(&format!("# Warning: {warning}\n"))?;
+    }
     let faults = sources.unlinkable().map(|(index, problem)| {
         let hint = "a second client, with its datadir over there, can deliver them";
         config::fault_at(file, Place::Pattern(index), &problem, hint)

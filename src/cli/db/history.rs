@@ -13,7 +13,7 @@ use crate::cli::table::plain;
 use crate::index::Kind;
 use crate::index::inspect::{Inspection, Row};
 use crate::types::WirePath;
-use crate::types::spelling::distance;
+use crate::types::words::distance;
 
 /// Prints the history of the path that `args` mean.
 pub(in crate::cli) fn run(args: &HistoryArgs) -> Result<Exit, Failure> {

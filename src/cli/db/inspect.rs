@@ -42,7 +42,7 @@ fn refuse_unknown(wanted: &str, databases: &[Found]) -> Result<(), Failure> {
             .to_owned()
     } else {
         format!(
-            "--destination {}: no destination has that in its URL; there are {}",
+            "--destination {}: no destination has that in its URL; known: {}",
             plain(wanted),
             plain(&known.join(", "))
         )

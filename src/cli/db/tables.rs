@@ -14,6 +14,7 @@ use crate::index::inspect::{
     BootRowShown, ClientFileRow, DestinationRow, EventRow, HistoryRowShown, HoldRow, Inspection,
     PrefixShown, ProgressRow, QuarantineRow, Row, ServerFileRow, UsageRow, VolatileRow,
 };
+use crate::types::words::span;
 
 /// Rows of one printed table; a longer one is continued under a new header, so that memory does
 /// not grow with the database.
@@ -292,7 +293,7 @@ fn hold(row: &HoldRow) -> Vec<String> {
     vec![
         row.name.clone(),
         count(row.size.bytes()),
-        humantime::format_duration(quiet).to_string(),
+        span(quiet),
         time(row.at),
     ]
 }

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Interval;
 
 use super::follow::{Board, Files, Follower, LOOK_EVERY, Run, ticks};
+use super::matching::never_matched;
 use super::summary::{Delivery, PassedOver, Summary, Trouble};
 use crate::cli::daemon::Signals;
 use crate::cli::datadir::database_failed;
@@ -18,7 +19,7 @@ use crate::client::catalogue::Catalogue;
 use crate::client::dirty::Dirty;
 use crate::client::discover::Discovery;
 use crate::client::http::Connector;
-use crate::client::ship::Ship;
+use crate::client::ship::{Mode, Ship};
 use crate::config::{Destination, PatternSettings};
 use crate::limits::FLUSH_INTERVAL;
 use crate::types::{FileId, Shown};
@@ -29,6 +30,8 @@ pub(super) struct Job {
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) dirty: Arc<Dirty>,
     pub(super) targets: Vec<Target>,
+    /// Whether the patterns are from the command line, where one that never matched is a mistake.
+    pub(super) typed: bool,
     /// Connections to each.
     pub(super) connections: usize,
     /// How long a destination may make no progress.
@@ -116,7 +119,7 @@ fn start(job: &Job) -> Result<Vec<Ship>, Failure> {
             &job.dirty,
             target.destination.clone(),
             target.connector.clone(),
-            job.connections,
+            (Mode::Once, job.connections),
         )?)
     };
     job.targets.iter().map(ship).collect()
@@ -129,10 +132,11 @@ async fn look(
     flush: &mut Interval,
 ) -> Result<Option<Finding>, Failure> {
     let (catalogue, patterns) = (Arc::clone(&job.catalogue), Arc::clone(&job.patterns));
-    let mut found = tokio::task::spawn_blocking(move || find(&patterns, &catalogue));
+    let typed = job.typed;
+    let mut found = tokio::task::spawn_blocking(move || find(&patterns, typed, &catalogue));
     loop {
         tokio::select! {
-            found = &mut found => return Ok(Some(found?)),
+            found = &mut found => return found?.map(Some),
             // An error shows at the end, if it lasts until then.
             _ = flush.tick() => drop(write_down(&job.catalogue).await),
             _ = signals.asked() => return Ok(None),
@@ -158,7 +162,11 @@ struct Finding {
 }
 
 /// Finds what is there, and takes it in.
-fn find(patterns: &Arc<[PatternSettings]>, catalogue: &Arc<Catalogue>) -> Finding {
+fn find(
+    patterns: &Arc<[PatternSettings]>,
+    typed: bool,
+    catalogue: &Arc<Catalogue>,
+) -> Result<Finding, Failure> {
     let mut discovery = Discovery::once(Arc::clone(patterns), Arc::clone(catalogue));
     discovery.scan();
     let skipped = discovery.report().skipped.iter();
@@ -185,12 +193,18 @@ fn find(patterns: &Arc<[PatternSettings]>, catalogue: &Arc<Catalogue>) -> Findin
             Err(error) => troubles.push(trouble_with(catalogue, id, &error)),
         }
     }
+    if typed {
+        let failed = discovery.failures().keys().map(Vec::as_slice);
+        let skipped = discovery.report().skipped.iter();
+        let skipped = skipped.map(|(_, _, met)| &met.first[..]);
+        troubles.extend(never_matched(patterns, failed.chain(skipped), catalogue)?);
+    }
     troubles.sort_by(|one, other| one.what.cmp(&other.what));
-    Finding {
+    Ok(Finding {
         files: files.into(),
         troubles,
         passed_over,
-    }
+    })
 }
 
 fn trouble_with(catalogue: &Catalogue, id: FileId, error: &dyn std::fmt::Display) -> Trouble {

@@ -12,6 +12,7 @@ use crate::client::catalogue::Catalogue;
 use crate::client::plan::FileError;
 use crate::client::ship::{Missing, Ship, Status};
 use crate::sys;
+use crate::types::words::span;
 use crate::types::{FileId, Offset};
 
 /// How often the standing is looked at and shown.
@@ -138,7 +139,7 @@ impl Follower {
             .map_or(self.begun, |at| at.max(self.begun));
         let waited = sys::clock::monotonic().duration_since(last);
         (waited >= self.run.patience).then(|| {
-            let patience = humantime::format_duration(self.run.patience);
+            let patience = span(self.run.patience);
             match &status.last_failure {
                 Some(fault) => format!("no progress for {patience}: {fault}"),
                 None => format!("no progress for {patience}"),

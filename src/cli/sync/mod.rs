@@ -8,10 +8,11 @@
 mod deliver;
 mod embedded;
 mod follow;
+mod matching;
 mod settings;
 mod summary;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ use crate::client;
 use crate::client::catalogue::Catalogue;
 use crate::client::dirty::Dirty;
 use crate::client::http::Connector;
+use crate::client::logrotate;
 use crate::client::watch::Watches;
 use crate::config::{ClientSettings, Destination};
 use crate::index::Kind;
@@ -73,9 +75,11 @@ fn start_log(screen: Option<MultiProgress>, debug: bool) -> Result<(), Failure> 
 struct Order {
     settings: ClientSettings,
     datadir: Datadir,
-    /// The directory to deliver to, as it was written, when it is that.
-    directory: Option<PathBuf>,
-    /// How each destination is reached, unless that is the directory.
+    /// Whether the datadir is also the destination, with a server in this process.
+    in_process: bool,
+    /// Whether the patterns are from the command line.
+    typed: bool,
+    /// How each destination is reached, unless that is the server in this process.
     connectors: Vec<Connector>,
 }
 
@@ -95,7 +99,12 @@ impl Order {
                 let settings = settings::to_url(&args.pattern, &url, datadir)?;
                 let rebuild = format!("--datadir {}", quoted(datadir));
                 let connectors = load::connectors(None, &settings)?;
-                Self::with_links(settings, connectors, &rebuild)
+                matching::refuse_nothing(&settings.patterns, datadir, Kind::Client)?;
+                let order = Self::with_links(settings, connectors, &rebuild)?;
+                Ok(Self {
+                    typed: true,
+                    ..order
+                })
             }
             (To::Url(_), None) => Err(Failure::usage(
                 "--to URL needs --datadir DIR, for the links and the database, on the \
@@ -105,7 +114,8 @@ impl Order {
                 "--datadir goes with a URL: a directory keeps its own state",
             )),
             (To::Directory(directory), None) => {
-                let destination = Destination::parse(EMBEDDED_URL)?;
+                let name = Shown(to.as_encoded_bytes()).to_string();
+                let destination = Destination::parse(EMBEDDED_URL)?.known_as(&name);
                 let settings = ClientSettings {
                     connections: connections(),
                     ..settings::client(&args.pattern, destination, directory)?
@@ -122,11 +132,17 @@ impl Order {
         rebuild: &str,
     ) -> Result<Self, Failure> {
         let datadir = Datadir::take(&settings.datadir, Kind::Client)?;
-        datadir.refuse_lost(Kind::Client, rebuild)?;
+        if datadir.refuse_lost(Kind::Client, rebuild)? == State::New
+            && let Some(warning) = logrotate::warning()
+        {
+            // Once is enough for what a timer runs every minute.
+            out::note(&format!("shaftlog: {warning}\n"));
+        }
         Ok(Self {
             settings,
             datadir,
-            directory: None,
+            in_process: false,
+            typed: false,
             connectors,
         })
     }
@@ -134,13 +150,15 @@ impl Order {
     /// Files are held by descriptors, and delivered to a server in this process.
     fn with_descriptors(settings: ClientSettings, written: &Path) -> Result<Self, Failure> {
         refuse_foreign(&settings.datadir)?;
+        matching::refuse_nothing(&settings.patterns, &settings.datadir, Kind::Server)?;
         let datadir = Datadir::take(&settings.datadir, Kind::Server)?;
         let rebuild = format!("--datadir {}", quoted(written));
         datadir.refuse_lost(Kind::Server, &rebuild)?;
         Ok(Self {
             settings,
             datadir,
-            directory: Some(written.to_owned()),
+            in_process: true,
+            typed: true,
             connectors: Vec::new(),
         })
     }
@@ -153,20 +171,21 @@ impl Order {
         let index = self.index()?;
         let dirty = Arc::new(Dirty::default());
         let destinations = &self.settings.destinations;
-        let urls: Vec<String> = destinations.iter().map(Destination::to_string).collect();
-        let (catalogue, connectors, server) = if self.directory.is_some() {
+        let (catalogue, connectors, server) = if self.in_process {
             client::warn_of_hard_links(&self.settings);
             let (server, connector) = Embedded::start(&self.datadir)?;
             // The server keeps as many open; the other half is for files in work.
             let most = sys::host::descriptors() / 4;
-            let catalogue = Catalogue::with_descriptors(index, &urls, Arc::clone(&dirty), most)?;
+            let catalogue =
+                Catalogue::with_descriptors(index, destinations, Arc::clone(&dirty), most)?;
             (catalogue, vec![connector], Some(server))
         } else {
-            client::warn_once(&self.settings);
+            client::warn_of_plain_http(&self.settings);
+            client::warn_of_hard_links(&self.settings);
             let watches = Arc::new(Watches::new(Arc::clone(&dirty)));
             let links = Dir::open(self.datadir.dir.path())?;
             let catalogue =
-                Catalogue::with_links(links, index, &urls, Arc::clone(&dirty), watches)?;
+                Catalogue::with_links(links, index, destinations, Arc::clone(&dirty), watches)?;
             (catalogue, std::mem::take(&mut self.connectors), None)
         };
         let job = Job {
@@ -174,6 +193,7 @@ impl Order {
             catalogue: Arc::new(catalogue.with_volatile(&self.settings.patterns)),
             dirty,
             targets: self.targets(connectors),
+            typed: self.typed,
             connections: self.settings.connections,
             patience,
         };
@@ -198,7 +218,7 @@ impl Order {
                 .state(Kind::Server)
                 .map(|s| s == State::Present)
         };
-        if is_new && self.directory.is_some() && has_copies()? {
+        if is_new && self.in_process && has_copies()? {
             let asked = index.ask_before_first_append(EMBEDDED_URL);
             asked.map_err(database_failed)?;
         }
@@ -207,10 +227,7 @@ impl Order {
 
     fn targets(&self, connectors: Vec<Connector>) -> Vec<Target> {
         let target = |(destination, connector): (&Destination, Connector)| Target {
-            label: match &self.directory {
-                Some(directory) => Shown(directory.as_os_str().as_encoded_bytes()).to_string(),
-                None => destination.to_string(),
-            },
+            label: destination.name(),
             destination: destination.clone(),
             connector,
         };

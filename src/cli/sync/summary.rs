@@ -67,6 +67,8 @@ pub(super) struct PassedOver {
 /// What is missing somewhere.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum What {
+    /// Whatever a pattern was to find; safe for a terminal.
+    Pattern(String),
     /// A file, its name safe for a terminal.
     File(String),
     /// So many files, for the same reason.
@@ -204,9 +206,19 @@ impl Trouble {
         }
     }
 
+    /// A pattern that finds nothing.
+    pub(super) fn pattern(name: &str, reason: &dyn fmt::Display) -> Self {
+        Self {
+            what: What::Pattern(plain(name)),
+            destination: None,
+            reason: plain(&reason.to_string()),
+            conflict: false,
+        }
+    }
+
     fn row(&self) -> Vec<String> {
         let what = match &self.what {
-            What::File(name) => name.clone(),
+            What::Pattern(name) | What::File(name) => name.clone(),
             What::Files(1) => "1 file".to_owned(),
             What::Files(files) => format!("{} files", count(*files)),
         };

@@ -147,7 +147,7 @@ impl Catalogue {
         Ok(self.overlaid(source, tracked.id, &tracked.pattern))
     }
 
-    /// The configured destinations, each with its URL.
+    /// The configured destinations, each with what it is called.
     pub fn destinations(&self) -> &[(DestinationId, String)] {
         &self.destinations
     }

@@ -16,6 +16,7 @@ use super::state::{Entry, State};
 use super::{Catalogue, Holding, disk, release};
 use crate::client::dirty::Dirty;
 use crate::client::watch::Watches;
+use crate::config::Destination;
 use crate::index::IndexError;
 use crate::index::client::{ClientChange, ClientFile, ClientIndex, ClientState};
 use crate::sys::datadir;
@@ -53,17 +54,17 @@ fn at(datadir: &Dir, source: io::Error) -> StartError {
 }
 
 impl Catalogue {
-    /// A catalogue that holds its sources by links in a locked `datadir`; `urls` are the
-    /// configured destinations. Every active file is watched and marked dirty.
+    /// A catalogue that holds its sources by links in a locked `datadir`; `destinations`
+    /// are the configured ones. Every active file is watched and marked dirty.
     pub fn with_links(
         datadir: Dir,
         index: ClientIndex,
-        urls: &[String],
+        destinations: &[Destination],
         dirty: Arc<Dirty>,
         watches: Arc<Watches>,
     ) -> Result<Self, StartError> {
         let holding = Holding::Links(datadir, watches);
-        let catalogue = Self::new(holding, index, urls, dirty)?;
+        let catalogue = Self::new(holding, index, destinations, dirty)?;
         let mut missing = catalogue.load_rows()?;
         catalogue.rebind(&mut missing)?;
         catalogue.find_orphans()?;
@@ -78,36 +79,37 @@ impl Catalogue {
         Ok(catalogue)
     }
 
-    /// A catalogue that holds its sources by at most `most` open descriptors; `urls` as above.
+    /// A catalogue that holds its sources by at most `most` open descriptors; `destinations` as
+    /// above.
     /// Nothing is active before it is found.
     pub fn with_descriptors(
         index: ClientIndex,
-        urls: &[String],
+        destinations: &[Destination],
         dirty: Arc<Dirty>,
         most: usize,
     ) -> Result<Self, StartError> {
         let held = Mutex::default();
-        Self::new(Holding::Open { held, most }, index, urls, dirty)
+        Self::new(Holding::Open { held, most }, index, destinations, dirty)
     }
 
     fn new(
         holding: Holding,
         index: ClientIndex,
-        urls: &[String],
+        destinations: &[Destination],
         dirty: Arc<Dirty>,
     ) -> Result<Self, StartError> {
-        let mut destinations = Vec::new();
+        let mut rows = Vec::new();
         let mut since = HashMap::new();
-        for url in urls {
-            let (id, row) = index.destination(url)?;
-            destinations.push((id, url.clone()));
+        for destination in destinations {
+            let (id, row) = index.destination(&destination.to_string())?;
+            rows.push((id, destination.name()));
             since.insert(id, row.since);
         }
         let catalogue = Self {
             index: Arc::new(index),
             holding,
             dirty,
-            destinations,
+            destinations: rows,
             since,
             state: Mutex::new(State::default()),
             volatile: HashMap::new(),

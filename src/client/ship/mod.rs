@@ -51,11 +51,20 @@ pub struct Ship {
     stop: watch::Sender<bool>,
 }
 
+/// For how long files are delivered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Until it is asked to end.
+    Daemon,
+    /// Until what is there has arrived.
+    Once,
+}
+
 /// How a destination stands.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Its URL.
-    pub url: String,
+    /// What it is called: its URL, or a directory.
+    pub called: String,
     /// It was met and can be reached.
     pub connected: bool,
     /// Its answers prove what they say; `None` before it was ever met.
@@ -104,13 +113,13 @@ pub struct Missing {
 
 impl Ship {
     /// Starts delivering every active file of the catalogue to `target`, and what is marked later,
-    /// over at most `connections` connections. To be called within a runtime; reads the database.
+    /// over at most so many connections. To be called within a runtime; reads the database.
     pub fn start(
         catalogue: &Arc<Catalogue>,
         dirty: &Dirty,
         target: config::Destination,
         connector: Connector,
-        connections: usize,
+        (mode, connections): (Mode, usize),
     ) -> Result<Self, IndexError> {
         let marks = dirty.queue();
         for id in catalogue.active() {
@@ -122,7 +131,7 @@ impl Ship {
             row,
             target,
             connector,
-            connections,
+            (mode, connections),
             marks,
         ));
         let (stop, stopped) = watch::channel(false);
@@ -148,7 +157,7 @@ impl Ship {
         let waiting = state.schedule.pending();
         let (files, bytes) = state.expected.count();
         Status {
-            url: self.shared.url.to_string(),
+            called: self.shared.called.to_string(),
             connected,
             verified: known.then(|| state.session.trust() == Trust::Verified),
             stopped: state.session.stopped().map(str::to_owned),
@@ -248,7 +257,7 @@ impl Ship {
         self.shared.ending.begin();
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if timeout(SHUTDOWN_TIME, ended).await.is_err() {
-            tracing::debug!("{}: a request was broken off", self.shared.url);
+            tracing::debug!("{}: a request was broken off", self.shared.called);
         }
         drop(self.shared.storing.lock().await);
     }

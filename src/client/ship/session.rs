@@ -36,15 +36,18 @@ pub(super) struct Sweep {
     pub(super) all: bool,
 }
 
-/// What a heartbeat's answer changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Met {
-    /// A sweep begins. The row is to be durable before the answer is used.
-    pub(super) sweep: bool,
-    /// The destination speaks our headers, for the first time.
-    pub(super) now_verified: bool,
+/// Why all files of a destination are looked at again. The row is to be durable before the answer
+/// that says so is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Cause {
+    /// It was never met before, or took everything on trust.
+    New,
     /// Another store answers than before.
-    pub(super) other_store: bool,
+    OtherStore,
+    /// It says that it may not have kept all.
+    Lost,
+    /// An earlier process of ours did not come to the end of it.
+    Unfinished,
 }
 
 /// Why an answer is not to be used.
@@ -108,22 +111,19 @@ impl Session {
         status: u16,
         stamp: Option<Stamp>,
         kept: Option<bool>,
-    ) -> Result<Met, Refused> {
+    ) -> Result<Option<Cause>, Refused> {
         let Some(stamp) = stamp else {
             if self.row.verified {
                 return Err(Refused::HeaderLost);
             }
             self.met = true;
-            return Ok(Met::default());
+            return Ok(None);
         };
         if status != 200 {
             return Err(Refused::Status(status));
         }
-        let mut met = Met {
-            now_verified: !self.row.verified,
-            other_store: self.row.store.is_some_and(|store| store != stamp.store),
-            ..Met::default()
-        };
+        let now_verified = !self.row.verified;
+        let other_store = self.row.store.is_some_and(|store| store != stamp.store);
         self.enter(connection, stamp.boot)?;
         let known = self.row.store == Some(stamp.store);
         if !known {
@@ -137,11 +137,17 @@ impl Session {
         let begun = self.sweeping.map(|sweep| sweep.boot);
         // What was taken on trust, or by another store, is asked about as well; a sweep that an
         // earlier process of ours began starts anew, as does one that a restart overtook.
-        met.sweep = !known
-            || (self.row.sweep_pending && begun.is_none())
-            || (kept == Some(false) && begun != Some(stamp.boot));
-        if met.sweep {
-            let only_unverified = met.now_verified && !self.row.sweep_pending;
+        let cause = if other_store {
+            Some(Cause::OtherStore)
+        } else if !known {
+            Some(Cause::New)
+        } else if kept == Some(false) && begun != Some(stamp.boot) {
+            Some(Cause::Lost)
+        } else {
+            (self.row.sweep_pending && begun.is_none()).then_some(Cause::Unfinished)
+        };
+        if cause.is_some() {
+            let only_unverified = now_verified && !self.row.sweep_pending;
             self.sweeping = Some(Sweep {
                 boot: stamp.boot,
                 from: stamp.number,
@@ -151,7 +157,7 @@ impl Session {
         } else if kept == Some(true) && begun.is_none() {
             self.row.swept = self.row.swept.max(stamp.number);
         }
-        Ok(met)
+        Ok(cause)
     }
 
     /// Which run answers on a connection: the present one, a new one, or one that was gone.
@@ -289,11 +295,11 @@ mod tests {
     fn without_our_header_it_is_unverified_and_with_it_for_ever_verified() {
         let mut session = session();
         assert_eq!(session.seen(), None);
-        assert_eq!(session.meet(1, 404, None, None), Ok(Met::default()));
+        assert_eq!(session.meet(1, 404, None, None), Ok(None));
         assert!(session.met());
         assert_eq!(session.trust(), Trust::Unverified);
         let met = session.meet(2, 200, stamp(1, 10), None).unwrap();
-        assert!(met.now_verified && met.sweep);
+        assert_eq!(met, Some(Cause::New));
         assert!(!session.sweeping().unwrap().all);
         assert_eq!(session.trust(), Trust::Verified);
         assert_eq!(session.meet(3, 200, None, None), Err(Refused::HeaderLost));
@@ -313,7 +319,7 @@ mod tests {
         let mut session = settled();
         assert_eq!(session.row().swept, CommitNumber(10));
         let met = session.meet(2, 200, stamp(2, 12), Some(true)).unwrap();
-        assert_eq!(met, Met::default());
+        assert_eq!(met, None);
         let seen = session.seen().unwrap();
         assert_eq!((seen.boot, seen.highest.0), (BootId([2; 16]), 12));
         assert_eq!(seen.swept.0, 12);
@@ -323,12 +329,13 @@ mod tests {
     fn a_loss_is_pending_until_the_sweep_has_ended() {
         let mut session = settled();
         let met = session.meet(2, 200, stamp(2, 12), Some(false)).unwrap();
-        assert!(met.sweep && session.row().sweep_pending);
+        assert_eq!(met, Some(Cause::Lost));
+        assert!(session.row().sweep_pending);
         // Answers during the sweep neither begin it anew nor move what was swept.
         session.note(Some(BootId([2; 16])), stamp(2, 40)).unwrap();
         for kept in [true, false] {
             let met = session.meet(2, 200, stamp(2, 41), Some(kept)).unwrap();
-            assert_eq!(met, Met::default());
+            assert_eq!(met, None);
         }
         assert_eq!(session.row().swept, CommitNumber(10));
         end_sweep(&mut session);
@@ -336,7 +343,8 @@ mod tests {
         // What the server found wrong behind commit 12 is still to be told.
         assert_eq!(session.row().swept, CommitNumber(12));
         let met = session.meet(2, 200, stamp(2, 42), Some(false)).unwrap();
-        assert!(met.sweep && session.sweeping().unwrap().all);
+        assert_eq!(met, Some(Cause::Lost));
+        assert!(session.sweeping().unwrap().all);
     }
 
     #[test]
@@ -345,11 +353,11 @@ mod tests {
         session.meet(2, 200, stamp(2, 12), Some(false)).unwrap();
         let mut restarted = Session::new(session.row().clone());
         let met = restarted.meet(1, 200, stamp(2, 13), Some(true)).unwrap();
-        assert!(met.sweep);
+        assert_eq!(met, Some(Cause::Unfinished));
         // Restored once more, to an earlier commit.
         let overtaken = session.sweeping().unwrap();
         let met = session.meet(3, 200, stamp(3, 5), Some(false)).unwrap();
-        assert!(met.sweep);
+        assert_eq!(met, Some(Cause::Lost));
         assert!(!session.swept(overtaken));
         end_sweep(&mut session);
         assert_eq!(session.row().swept, CommitNumber(5));
@@ -363,7 +371,7 @@ mod tests {
             ..stamp
         });
         let met = session.meet(2, 200, other, Some(true)).unwrap();
-        assert!(met.other_store && met.sweep);
+        assert_eq!(met, Some(Cause::OtherStore));
         assert_eq!(session.row().number, CommitNumber(3));
     }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::Mode;
 use super::anew::Anew;
 use super::cursor::Cursor;
 use super::expected::Expected;
@@ -16,7 +17,7 @@ use super::pace::{backoff, backoff_since, piece_after, piece_after_cut};
 use super::piece::Ending;
 use super::pipeline::{Errand, Lent, Places};
 use super::schedule::{Ended, Job, Schedule};
-use super::session::{Met, Refused, Session};
+use super::session::{Cause, Refused, Session};
 use super::visit::{Certainty, Question, Setting};
 use crate::client::catalogue::{Catalogue, Tracked};
 use crate::client::dirty::Queue;
@@ -27,6 +28,7 @@ use crate::index::IndexError;
 use crate::index::client::{Destination, DestinationId};
 use crate::limits::{CURSORS, ERROR_RETRY, PIECE_START, STOPPED_RETRY};
 use crate::sys::clock;
+use crate::types::words::span;
 use crate::types::{BootId, FileId, Inode, Offset, StableName};
 use crate::wire::Seen;
 
@@ -38,8 +40,10 @@ pub(super) struct Shared {
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) destination: DestinationId,
     pub(super) target: config::Destination,
-    pub(super) url: Arc<str>,
+    /// What the destination is called for people.
+    pub(super) called: Arc<str>,
     pub(super) connector: Connector,
+    mode: Mode,
     pub(super) marks: Arc<Queue>,
     /// The schedule or the gate changed.
     pub(super) changed: Notify,
@@ -121,15 +125,16 @@ impl Shared {
         (destination, row): (DestinationId, Destination),
         target: config::Destination,
         connector: Connector,
-        connections: usize,
+        (mode, connections): (Mode, usize),
         marks: Arc<Queue>,
     ) -> Self {
         Self {
             catalogue,
             destination,
-            url: target.to_string().into(),
+            called: target.name().into(),
             target,
             connector,
+            mode,
             marks,
             changed: Notify::new(),
             sweep: Notify::new(),
@@ -223,7 +228,7 @@ impl Shared {
         Setting {
             catalogue: Arc::clone(&self.catalogue),
             destination: self.destination,
-            url: Arc::clone(&self.url),
+            called: Arc::clone(&self.called),
             trust: self.state().session.trust(),
             buffers: self.buffers.clone(),
             piece: self.piece.load(Ordering::Relaxed),
@@ -363,35 +368,36 @@ impl Shared {
         reply: &Reply,
     ) -> Result<Option<BootId>, Fault> {
         let (stamp, kept) = (reply.stamp(), reply.kept());
-        let met = {
+        let cause = {
             let mut state = self.state();
-            let met = state.session.meet(connection, reply.status, stamp, kept)?;
+            let cause = state.session.meet(connection, reply.status, stamp, kept)?;
             self.know(&state);
-            met
+            cause
         };
-        if met.sweep {
+        if let Some(cause) = cause {
             let stored = self.store().await;
-            self.tell(met);
+            self.tell(cause);
             // Stored or not, it has begun, and no later answer begins it again.
             self.sweep.notify_one();
             stored?;
-        } else {
-            self.tell(met);
         }
         Ok(stamp.map(|stamp| stamp.boot))
     }
 
-    fn tell(&self, met: Met) {
-        if met.other_store {
-            tracing::warn!(
-                "{}: another store answers than before; every file there is looked at again",
-                self.url
-            );
-        } else if met.sweep && !met.now_verified {
-            tracing::warn!(
-                "{}: may not have kept all that it acknowledged; every file there is looked at again",
-                self.url
-            );
+    fn tell(&self, cause: Cause) {
+        let called = &self.called;
+        match cause {
+            // That it is connected, and how, is said anyway.
+            Cause::New => {}
+            Cause::OtherStore => tracing::warn!(
+                "{called}: another store answers than before; every file there is looked at again"
+            ),
+            Cause::Lost => tracing::warn!(
+                "{called}: may not have kept all that it acknowledged; every file there is looked at again"
+            ),
+            Cause::Unfinished => {
+                tracing::info!("{called}: going on to look at every file there again");
+            }
         }
     }
 
@@ -456,10 +462,10 @@ impl Shared {
         state.announced = true;
         state.fault = None;
         match state.session.trust() {
-            Trust::Verified => tracing::info!("{}: connected, verified", self.url),
+            Trust::Verified => tracing::info!("{}: connected, verified", self.called),
             Trust::Unverified => tracing::warn!(
                 "{}: connected, UNVERIFIED: it is no shaftlog server, and proves nothing",
-                self.url
+                self.called
             ),
         }
     }
@@ -479,12 +485,12 @@ impl Shared {
             state.failures = state.failures.saturating_add(1);
             let pause = retry_after.map_or(pause, |after| after + pause);
             state.gate = Gate::Shut(now + pause);
-            tracing::debug!("{}: {why}; tried again in {pause:?}", self.url);
+            tracing::debug!("{}: {why}; tried again in {pause:?}", self.called);
         }
         state.last_failure = Some(why.to_owned());
         // The first failure after progress is no news yet: a bad line has one every second.
         if state.fault.is_none() && state.failures > 1 {
-            tracing::warn!("{}: {why}; trying again until it works", self.url);
+            tracing::warn!("{}: {why}; trying again until it works", self.called);
             state.fault = Some(why.to_owned());
         }
         drop(state);
@@ -495,7 +501,7 @@ impl Shared {
     pub(super) fn put_off(&self, id: FileId) -> Instant {
         let vain = self.state().schedule.vain(id);
         let pause = backoff(vain - 1);
-        tracing::debug!("{}: file {id} waits for {pause:?}", self.url);
+        tracing::debug!("{}: file {id} waits for {pause:?}", self.called);
         clock::monotonic() + pause
     }
 
@@ -513,7 +519,18 @@ impl Shared {
     pub(super) fn tell_failure(&self, tracked: &Tracked, error: &FileError) {
         let known = self.state().schedule.errors().get(&tracked.id) == Some(error);
         if !known {
-            tracing::warn!("{}: {}: {error}", self.url, tracked.name);
+            let (called, name) = (&self.called, &tracked.name);
+            match (self.mode, error) {
+                (Mode::Once, _) | (_, FileError::Unreadable(_)) => {
+                    tracing::warn!("{called}: {name}: {error}");
+                }
+                (Mode::Daemon, _) => {
+                    let again = span(ERROR_RETRY);
+                    tracing::warn!(
+                        "{called}: {name}: {error}; asked again in {again}, or at once on SIGHUP"
+                    );
+                }
+            }
         }
     }
 
@@ -527,12 +544,12 @@ impl Shared {
                 return;
             }
             let reason = reason.to_string();
-            tracing::error!("{}: stopped, gets no more: {reason}", self.url);
+            tracing::error!("{}: stopped, gets no more: {reason}", self.called);
             state.fault = Some(format!("stopped: {reason}"));
             state.session.stop(&reason);
         }
         if let Err(error) = self.store().await {
-            tracing::error!("{}: {error}", self.url);
+            tracing::error!("{}: {error}", self.called);
         }
     }
 
@@ -543,10 +560,10 @@ impl Shared {
             state.session.resume();
             state.culprit = None;
             state.failures = 0;
-            tracing::info!("{}: no longer stopped", self.url);
+            tracing::info!("{}: no longer stopped", self.called);
         }
         if let Err(error) = self.store().await {
-            tracing::error!("{}: {error}", self.url);
+            tracing::error!("{}: {error}", self.called);
         }
     }
 
@@ -556,7 +573,7 @@ impl Shared {
         state.gate = Gate::Shut(clock::monotonic() + STOPPED_RETRY);
         if state.fault.is_none() {
             let reason = state.session.stopped().unwrap_or_default().to_owned();
-            tracing::error!("{}: stopped, gets no more: {reason}", self.url);
+            tracing::error!("{}: stopped, gets no more: {reason}", self.called);
             state.fault = Some(format!("stopped: {reason}"));
         }
     }

@@ -66,9 +66,9 @@ async fn sweep(shared: &Arc<Shared>, sweep: Sweep) {
         return;
     }
     match shared.store().await {
-        Ok(()) if count > 0 => tracing::info!("{}: looked at all {count} files", shared.url),
+        Ok(()) if count > 0 => tracing::info!("{}: looked at all {count} files", shared.called),
         Ok(()) => {}
-        Err(error) => tracing::warn!("{}: {error}", shared.url),
+        Err(error) => tracing::warn!("{}: {error}", shared.called),
     }
     if shared.state().is_delivered() {
         shared.delivered.notify_waiters();

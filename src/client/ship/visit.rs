@@ -36,7 +36,7 @@ const ROUNDS: u32 = 64;
 pub(super) struct Setting {
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) destination: DestinationId,
-    pub(super) url: Arc<str>,
+    pub(super) called: Arc<str>,
     pub(super) trust: Trust,
     pub(super) buffers: Buffers,
     /// Most bytes of one append.
@@ -370,7 +370,7 @@ impl Visit {
         }
         let detail = format!(
             "{} has {} of {had} confirmed bytes; the rest is sent again",
-            setting.url, prefix.length
+            setting.called, prefix.length
         );
         setting
             .catalogue

@@ -6,8 +6,8 @@ impl Bench {
     fn start_held(&self, most: usize) -> Run {
         let (index, dirty) = (self.index(), Arc::new(Dirty::default()));
         let queue = dirty.queue();
-        let urls = URLS.map(str::to_owned);
-        let catalogue = Catalogue::with_descriptors(index, &urls, dirty, most).unwrap();
+        let destinations = URLS.map(|url| Destination::parse(url).unwrap());
+        let catalogue = Catalogue::with_descriptors(index, &destinations, dirty, most).unwrap();
         Run { catalogue, queue }
     }
 

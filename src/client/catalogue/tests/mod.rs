@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::client::dirty::Queue;
+use crate::config::Destination;
 use crate::index::client::{ClientState, NewFile, ProgressState, Times};
 use crate::prefix::HasherState;
 use crate::sys::file;
@@ -52,8 +53,9 @@ impl Bench {
         let (index, dirty) = (self.index(), Arc::new(Dirty::default()));
         let queue = dirty.queue();
         let watches = Arc::new(Watches::new(Arc::clone(&dirty)));
-        let urls = URLS.map(str::to_owned);
-        let catalogue = Catalogue::with_links(datadir, index, &urls, dirty, watches).unwrap();
+        let destinations = URLS.map(|url| Destination::parse(url).unwrap());
+        let catalogue =
+            Catalogue::with_links(datadir, index, &destinations, dirty, watches).unwrap();
         Run { catalogue, queue }
     }
 

@@ -88,12 +88,12 @@ impl World {
 
     fn reopen(datadir: TempDir, servers: &[TestServer]) -> Self {
         let index = ClientIndex::open(&datadir.path().join(DATABASE)).unwrap();
-        let urls: Vec<String> = (0..servers.len()).map(|at| url(at).to_string()).collect();
+        let destinations: Vec<_> = (0..servers.len()).map(url).collect();
         let dirty = Arc::new(Dirty::default());
         let dir = Dir::open(datadir.path()).unwrap();
         let watches = Arc::new(Watches::none(Arc::clone(&dirty)));
         let marks = Arc::clone(&dirty);
-        let catalogue = Catalogue::with_links(dir, index, &urls, marks, watches).unwrap();
+        let catalogue = Catalogue::with_links(dir, index, &destinations, marks, watches).unwrap();
         Self {
             datadir,
             dirty,
@@ -110,7 +110,7 @@ impl World {
                 &self.dirty,
                 url(at),
                 server.connector(),
-                connections,
+                (Mode::Daemon, connections),
             );
             self.ships.push(ship.unwrap());
         }

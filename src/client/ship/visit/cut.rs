@@ -62,7 +62,7 @@ impl Visit {
                 if self.size < had {
                     catalogue.shortened(id, had, self.size, told);
                 }
-                (Closing::NameTaken, format!("{why} ({})", setting.url))
+                (Closing::NameTaken, format!("{why} ({})", setting.called))
             }
         };
         match catalogue.supersede(id, closing, &text, told) {

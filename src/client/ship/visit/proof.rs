@@ -99,7 +99,7 @@ impl Visit {
             (_, ProgressState::Conflict) => EventKind::Conflict,
             _ => return,
         };
-        let detail = format!("{}: {error}", setting.url);
+        let detail = format!("{}: {error}", setting.called);
         setting.catalogue.event(kind, &self.tracked.name, detail);
     }
 }

@@ -99,7 +99,10 @@ impl Worker {
             }
             Heard::Failed(error) => {
                 if error == FileError::Diverged {
-                    let told = (EventKind::Diverged, format!("{}: {error}", self.shared.url));
+                    let told = (
+                        EventKind::Diverged,
+                        format!("{}: {error}", self.shared.called),
+                    );
                     self.change(id, released, ProgressState::Conflict, Some(told));
                 }
                 return self.shared.in_error(id, error);
@@ -113,7 +116,7 @@ impl Worker {
 
     fn found_again(&self, id: FileId, released: &Released, state: ProgressState) {
         let told = (released.progress.state == ProgressState::Lost).then(|| {
-            let detail = format!("{} has all of it again", self.shared.url);
+            let detail = format!("{} has all of it again", self.shared.called);
             (EventKind::Refilled, detail)
         });
         self.change(id, released, state, told);
@@ -123,7 +126,7 @@ impl Worker {
         let length = released.progress.confirmed.length;
         let detail = format!(
             "{} vouches for {} of the {length} bytes that it had confirmed, and this client has let go of the file",
-            self.shared.url,
+            self.shared.called,
             holds.min(length)
         );
         let told = Some((EventKind::Lost, detail));
