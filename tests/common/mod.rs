@@ -27,6 +27,7 @@ use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -507,10 +508,34 @@ fn beside(datadir: &Path, suffix: &str) -> PathBuf {
     datadir.with_extension(suffix)
 }
 
-/// A port of 127.0.0.1 that nobody listens on now.
+/// A port of 127.0.0.1 that nobody listens on now, another each time. It lies below those that the
+/// kernel gives to connections: one of them would else have it when a server comes back to it, be it
+/// the connection that asks whether it is back.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("bound").port()
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Test programs that run at once begin far from one another.
+    let start = std::process::id().wrapping_mul(7919);
+    let mut ports = std::iter::repeat_with(|| {
+        let taken = TAKEN.fetch_add(1, Ordering::Relaxed);
+        u16::try_from(FIRST + start.wrapping_add(taken) % COUNT).expect("below 2^16")
+    });
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    ports.find(is_free).expect("a free port")
+}
+
+/// strace that does `fault` (`signal=KILL`, `error=EIO`) at the `nth` of these `calls` of each
+/// thread, and writes what it saw to `trace`. It steps aside (`-D`), so that the program is our own
+/// child; to be followed by the program.
+pub fn strace(calls: &str, fault: &str, nth: usize, trace: &Path) -> Vec<String> {
+    let filter = format!("trace={calls}");
+    let inject = format!("inject={calls}:{fault}:when={nth}");
+    let trace = trace.to_str().expect("test paths are UTF-8");
+    let words = [
+        "strace", "-D", "-f", "-qq", "-o", trace, "-e", &filter, "-e", &inject,
+    ];
+    words.map(str::to_owned).into()
 }
 
 /// Every regular file below `dir` except our own directory: relative path, length and BLAKE3.

@@ -187,19 +187,15 @@ fn each_time(
         if pipelined {
             delivery.pipeline();
         }
-        let inject = format!("inject={call}:{fault}:when={invocation}");
-        let what = format!("{inject} (file, length acknowledged)");
-        let trace = delivery.trace.clone();
-        let trace = trace.to_str().expect("UTF-8");
-        let strace = ["strace", "-D", "-f", "-qq", "-o", trace, "-e"];
-        let filter = format!("trace={call}");
-        // write(2) is much else too: only that of the delivered files may fail.
-        let files: Vec<String> = delivery.files.iter().map(|f| delivery.on_disk(f)).collect();
-        let only = files.iter().flat_map(|file| ["-P", file]);
-        let only: Vec<_> = only.filter(|_| call == "write").collect();
-        delivery
-            .server
-            .wrap(&[&strace[..], &[&filter, "-e", &inject], &only].concat());
+        let what = format!("{call} {invocation}: {fault} (file, length acknowledged)");
+        let mut wrapper = common::strace(call, fault, invocation, &delivery.trace);
+        if call == "write" {
+            // write(2) is much else too: only that of the delivered files may fail.
+            let files = delivery.files.iter().map(|file| delivery.on_disk(file));
+            wrapper.extend(files.flat_map(|file| ["-P".to_owned(), file]));
+        }
+        let words: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+        delivery.server.wrap(&words);
         delivery.server.kill();
         if delivery.server.try_start() {
             delivery.deliver(Patience::None);

@@ -102,7 +102,7 @@ impl Site {
 
     /// The program under strace, which kills it at the `nth` such call.
     fn dying(&self, calls: &str, nth: usize, command: &[&str]) -> Output {
-        let wrapper = strace(calls, nth);
+        let wrapper = dying(calls, nth);
         let config = self.server.config();
         let mut program = Command::new(&wrapper[0]);
         program
@@ -114,22 +114,9 @@ impl Site {
     }
 }
 
-fn strace(calls: &str, nth: usize) -> Vec<String> {
-    let inject = format!("inject={calls}:signal=KILL:when={nth}");
-    let trace = format!("trace={calls}");
-    let words = [
-        "strace",
-        "-D",
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        &trace,
-        "-e",
-        &inject,
-    ];
-    words.map(str::to_owned).into()
+/// strace that kills at the `nth` such call.
+fn dying(calls: &str, nth: usize) -> Vec<String> {
+    common::strace(calls, "signal=KILL", nth, Path::new("/dev/null"))
 }
 
 #[test]
@@ -147,7 +134,7 @@ fn rule_1_death_at_every_system_call_of_a_recovery_loses_nothing() {
             fs::copy(site.place("/dir/sub/c"), &copy).expect("another inode");
             fs::rename(copy, site.place("/dir/sub/c")).expect("put back");
 
-            let wrapper = strace(calls, nth);
+            let wrapper = dying(calls, nth);
             let words: Vec<&str> = wrapper.iter().map(String::as_str).collect();
             site.server.wrap(&words);
             let mut has_died = !site.server.try_start();

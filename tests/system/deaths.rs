@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::acks::Acks;
@@ -72,25 +72,8 @@ impl Site {
     }
 }
 
-/// strace that does `fault` at the `nth` such call of each thread. It steps aside (`-D`), so
-/// that the program is our own child.
 fn strace(calls: &str, fault: &str, nth: usize) -> Vec<String> {
-    let trace = format!("trace={calls}");
-    let inject = format!("inject={calls}:{fault}:when={nth}");
-    [
-        "strace",
-        "-D",
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        &trace,
-        "-e",
-        &inject,
-    ]
-    .map(str::to_owned)
-    .into()
+    common::strace(calls, fault, nth, Path::new("/dev/null"))
 }
 
 /// Whether a signal ended it, and not the program itself.
