@@ -10,8 +10,9 @@ use tokio::time::sleep;
 use super::session::Sweep;
 use super::shared::Shared;
 use crate::index::IndexError;
+use crate::index::client::{Progress, ProgressState};
 use crate::limits::{FLUSH_INTERVAL, SWEEP_RATE};
-use crate::types::FileId;
+use crate::types::{FileId, Offset};
 
 /// Files that are asked about together.
 const BATCH: usize = 10;
@@ -30,7 +31,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 /// One sweep, unless another begins meanwhile.
 async fn sweep(shared: &Arc<Shared>, sweep: Sweep) {
     let due = || shared.state().session.sweeping() == Some(sweep);
-    let Some(mut files) = known(shared, sweep).await else {
+    let Some(mut files) = known(shared, sweep.all).await else {
         // Which files were released cannot be read now; the sweep stays pending.
         sleep(FLUSH_INTERVAL).await;
         return;
@@ -83,15 +84,25 @@ fn still_unswept(shared: &Shared, asked: &mut Vec<FileId>) -> usize {
     asked.len()
 }
 
-/// The files of which the destination should have something, those included that we let go of.
-async fn known(shared: &Arc<Shared>, sweep: Sweep) -> Option<Vec<FileId>> {
+/// Whether the destination has taken anything of a file, be it that it is empty.
+fn has_taken(progress: &Progress) -> bool {
+    let refused = matches!(
+        progress.state,
+        ProgressState::Error { .. } | ProgressState::Conflict
+    );
+    progress.confirmed.length > Offset::ZERO || !refused
+}
+
+/// The files of which the destination should have something, or that it refused: `all` of them, those
+/// included that we let go of, or what it took before it was verified.
+pub(super) async fn known(shared: &Arc<Shared>, all: bool) -> Option<Vec<FileId>> {
     let shared = Arc::clone(shared);
     let known = spawn_blocking(move || {
         let catalogue = &shared.catalogue;
         let mut files = catalogue.active();
         files.retain(|id| {
             let progress = catalogue.progress(shared.destination, *id);
-            progress.is_some_and(|progress| sweep.all || !progress.verified)
+            progress.is_some_and(|progress| all || (!progress.verified && has_taken(&progress)))
         });
         files.extend(catalogue.released()?);
         Ok::<_, IndexError>(files)

@@ -1,10 +1,13 @@
 //! The server's index from outside.
 
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::index::EventKind;
+use crate::index::{EventKind, Problem};
 use crate::limits::EVENT_ROWS;
 use crate::prefix::PrefixHasher;
 use crate::types::Inode;
@@ -58,7 +61,21 @@ impl Fixture {
     }
 
     pub(crate) fn open(&self) -> ServerIndex {
-        ServerIndex::open(&self.file(), at(0)).unwrap()
+        open(&self.file())
+    }
+}
+
+/// Opens an index as soon as nobody holds it. A test beside this one that starts a process passes on
+/// our descriptors to it, and with them the locks of what was closed meanwhile, until it executes.
+pub(crate) fn open(path: &Path) -> ServerIndex {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        match ServerIndex::open(path, at(0)) {
+            Err(error) if matches!(error.problem, Problem::Locked) && Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            opened => return opened.unwrap(),
+        }
     }
 }
 

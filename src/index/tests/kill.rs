@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use crate::index::inspect::{Inspection, Row};
-use crate::index::server::tests::{Fixture, at, path, row};
-use crate::index::server::{ServerChange, ServerIndex};
+use crate::index::server::ServerChange;
+use crate::index::server::tests::{Fixture, open, path, row};
 use crate::types::FileId;
 
 const DATABASE: &str = "SHAFTLOG_TEST_DATABASE";
@@ -18,7 +18,7 @@ fn writer() {
     let Some(file) = std::env::var_os(DATABASE) else {
         return;
     };
-    let index = ServerIndex::open(&PathBuf::from(file), at(0)).unwrap();
+    let index = open(&PathBuf::from(file));
     for length in 1.. {
         let content = vec![b'x'; length];
         let file = row(FileId(1), &content, 60 * i64::try_from(length).unwrap());
@@ -122,7 +122,7 @@ fn a_database_is_inspected_while_it_is_written_and_after_a_kill() {
     drop(killed);
     assert_eq!(std::fs::read(fixture.file()).unwrap(), before, "touched");
 
-    let index = ServerIndex::open(&fixture.file(), at(0)).unwrap();
+    let index = fixture.open();
     assert!(index.unclean());
     let file = index.file(&path("/log")).unwrap().unwrap();
     assert_eq!(file.vouched.length.bytes(), length);

@@ -280,6 +280,9 @@ async fn a_refused_file_is_alone_in_error() {
         Some(FileError::Refused { status: 400, .. })
     ));
     assert_eq!(server.count(&Method::PUT, "/in/bad"), 1);
+    // A first look that comes late has nothing to ask about it: nothing was taken on trust.
+    let known = sweep::known(&world.ships[0].shared, false).await;
+    assert_eq!(known, Some(Vec::new()));
     // Writing to it does not make it due; asking does.
     world.append("bad", b"more");
     world.append("good", b"more");
