@@ -77,6 +77,12 @@ pub const ANSWER_TIME: Duration = Duration::from_secs(60);
 pub const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// How often failed handshakes are told of, of which strangers can make any number.
 pub const FAILURES_TOLD: Duration = Duration::from_secs(60);
+/// How often a client that asks for what is not its own is told of, for each directory.
+pub const DENIALS_TOLD: Duration = Duration::from_secs(3600);
+/// Most such directories of one client, of which it can make up any number.
+pub const DENIED_PATHS: usize = 16;
+/// Most such clients.
+pub const DENIED_PEERS: usize = 256;
 /// How often the files of `tls` are read again to see whether they have changed.
 pub const TLS_LOOK: Duration = Duration::from_secs(10);
 /// And at most after failed handshakes, of which a stranger can make any number.
@@ -95,6 +101,8 @@ pub const BACKOFF_START: Duration = Duration::from_millis(250);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// Longest Retry-After that is honoured.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+/// What is shown of the reason that a status line gives.
+pub const REASON_CHARS: usize = 200;
 /// Files a second that a destination is asked about again after it lost something.
 pub const SWEEP_RATE: u32 = 200;
 /// Files of one destination whose hashers are kept between appends, a few KiB each.

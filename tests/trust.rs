@@ -25,5 +25,6 @@ mod trust {
     pub mod quotas;
     pub mod renewal;
     pub mod speaker;
+    pub mod strangers;
     pub mod tools;
 }

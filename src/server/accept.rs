@@ -209,8 +209,8 @@ where
 }
 
 /// The answer to one connection more than a peer may have.
-const TOO_MANY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 10\r\n\
-    connection: close\r\ncontent-length: 0\r\n\r\n";
+const TOO_MANY: &[u8] = b"HTTP/1.1 429 Too Many Connections\r\nretry-after: 10\r\n\
+    shaftlog-problem: busy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Of a head that did not come to its end in time.
 fn late() -> Refusal {

@@ -63,7 +63,7 @@ impl Access {
             },
             Peer::Certified(identity) => match path {
                 Some(path) if !self.gives(identity, path) => {
-                    Err(Refusal::forbidden(format!("this path is not {identity}'s")))
+                    Err(Refusal::forbidden(format!("{path} is not {identity}'s")))
                 }
                 _ => Ok(()),
             },

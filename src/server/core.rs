@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use super::access::Access;
 use super::commit::Committer;
 use super::decide::Policy;
+use super::denials::Denials;
 use super::files::Files;
 use super::quota::{Held, Quotas};
 use super::scrub::Scrub;
@@ -106,6 +107,7 @@ pub(crate) struct Core {
     pub(crate) told: Told,
     /// What clients are just filling of their quotas.
     pub(crate) held: Held,
+    pub(super) denials: Denials,
     /// Whether it is on record that this index is older than what a client has seen.
     pub(crate) is_known_restored: AtomicBool,
     /// Bytes received and not yet written.
@@ -146,6 +148,7 @@ impl Core {
             files: Files::new(open_files),
             told: Told::default(),
             held: Held::default(),
+            denials: Denials::default(),
             is_known_restored: AtomicBool::new(false),
             budget: Arc::new(Semaphore::new(BODY_BUDGET)),
             seats: Semaphore::new(BODY_SEATS),

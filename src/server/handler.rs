@@ -113,8 +113,14 @@ impl Caller {
     fn asked(&self, parts: &Parts) -> Result<Asked, Refusal> {
         let rules = &self.core.rules;
         let asked = request::parse(parts, rules)?;
-        rules.access.judge(&self.peer, asked.path())?;
-        Ok(asked)
+        match rules.access.judge(&self.peer, asked.path()) {
+            Ok(()) => Ok(asked),
+            Err(refusal) => {
+                let denials = &self.core.denials;
+                denials.tell(&self.peer, asked.path(), &refusal.detail);
+                Err(refusal)
+            }
+        }
     }
 
     async fn heartbeat(&self, seen: Option<Result<Seen, BadHeader>>) -> Answer {

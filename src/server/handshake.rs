@@ -109,4 +109,4 @@ impl Handshakes {
 
 /// The answer to a request that came without TLS.
 const PLAIN: &[u8] = b"HTTP/1.1 400 This port speaks TLS: use https\r\n\
-    connection: close\r\ncontent-length: 0\r\n\r\n";
+    shaftlog-problem: method\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";

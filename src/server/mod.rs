@@ -11,7 +11,7 @@
 //!   hold what is on record.
 //! * [`operator`]: what the operator asks for at the control socket; [`retire`].
 //! * [`accept`], [`framing`], [`handler`], [`request`], [`answer`]: HTTP; [`handshake`]: TLS; [`access`]: who
-//!   may do what.
+//!   may do what; [`denials`]: who is told of trying more.
 //!
 //! Promised: a 2xx leaves only after the file's bytes and the row that vouches for them are on
 //! stable storage; no byte below a vouched length is ever changed. What a crash leaves at each
@@ -25,6 +25,7 @@ mod commit;
 mod core;
 mod data;
 mod decide;
+mod denials;
 mod evidence;
 mod files;
 mod flight;

@@ -496,7 +496,7 @@ fn slow() -> Vec<Row> {
 
 /// Requests without TLS where TLS is spoken.
 fn plain_on_tls() -> Vec<Row> {
-    let plain = answer(400, "").bare().ends();
+    let plain = answer(400, "method").bare().ends();
     vec![
         row(
             "plain on TLS",

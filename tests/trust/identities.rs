@@ -115,7 +115,7 @@ fn identity_a_reaches_nothing_of_bs_by_any_spelling() {
         said.text.contains("shaftlog-problem: forbidden"),
         "{said:?}"
     );
-    assert!(said.text.contains("this path is not hosta's"), "{said:?}");
+    assert!(said.text.contains("/hostb/log is not hosta's"), "{said:?}");
 }
 
 #[test]

@@ -147,7 +147,7 @@ impl Line {
         let fit = std::mem::replace(&mut self.fit, false);
         let (head, body) = self.answer(request).await?.into_parts();
         self.fit = fit && drained(body).await;
-        Ok(Reply::new(head.status.as_u16(), head.headers))
+        Ok(Reply::new(head))
     }
 
     /// Waits for the head of the answer as long as the line still takes bytes, and a while longer.

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_LENGTH, ETAG, HeaderMap, RETRY_AFTER};
+use hyper::http::response::Parts;
 
 use crate::client::plan::{About, Answer};
-use crate::limits::RETRY_AFTER_MAX;
+use crate::limits::{REASON_CHARS, RETRY_AFTER_MAX};
 use crate::wire::{ETag, Stamp, decimal_offset, header};
 
 /// The head of an answer.
@@ -14,12 +16,18 @@ use crate::wire::{ETag, Stamp, decimal_offset, header};
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
+    /// The reason phrase, where it is not the usual one.
+    reason: Option<ReasonPhrase>,
     headers: HeaderMap,
 }
 
 impl Reply {
-    pub(super) fn new(status: u16, headers: HeaderMap) -> Self {
-        Self { status, headers }
+    pub(super) fn new(mut head: Parts) -> Self {
+        Self {
+            status: head.status.as_u16(),
+            reason: head.extensions.remove(),
+            headers: head.headers,
+        }
     }
 
     /// Whether a header of ours is there at all.
@@ -30,6 +38,23 @@ impl Reply {
     /// `Shaftlog-Store`: what makes a destination a verified one.
     pub fn stamp(&self) -> Option<Stamp> {
         self.text(header::STORE)?.parse().ok()
+    }
+
+    /// How a server of ours turns a connection away that has not come as far as the store: status and
+    /// reason, for people.
+    pub fn turned_away(&self) -> Option<String> {
+        self.text(header::PROBLEM)
+            .filter(|_| self.stamp().is_none())?;
+        let reason = self.reason.as_ref().map(|reason| {
+            let words = String::from_utf8_lossy(reason.as_bytes());
+            let words: String = words.chars().take(REASON_CHARS).collect();
+            format!(": {}", words.escape_debug())
+        });
+        Some(format!(
+            "status {}{}",
+            self.status,
+            reason.unwrap_or_default()
+        ))
     }
 
     /// `Shaftlog-Kept` of a heartbeat's answer; anything but `yes` and `no` is no word.
@@ -69,16 +94,18 @@ impl Reply {
 
 #[cfg(test)]
 mod tests {
+    use hyper::Response;
+
     use super::*;
     use crate::types::{Offset, PrefixHash};
     use crate::wire::Problem;
 
     fn reply(headers: &[(&'static str, &str)]) -> Reply {
-        let headers = headers
-            .iter()
-            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-            .collect();
-        Reply::new(416, headers)
+        let mut response = Response::builder().status(416);
+        for (name, value) in headers {
+            response = response.header(*name, *value);
+        }
+        Reply::new(response.body(()).unwrap().into_parts().0)
     }
 
     #[test]
@@ -97,6 +124,7 @@ mod tests {
         ]);
         assert_eq!(reply.stamp().unwrap().number.0, 7);
         assert_eq!(reply.kept(), Some(false));
+        assert_eq!(reply.turned_away(), None);
         let answer = reply.answer();
         let about = answer.about.unwrap();
         assert_eq!(about.length, Offset::new(5).unwrap());
@@ -105,6 +133,17 @@ mod tests {
         assert_eq!(answer.content_length, Offset::new(12));
         assert_eq!(answer.problem, Some(Problem::Gap));
         assert_eq!(answer.retry_after, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_reason_is_shown_and_does_no_harm() {
+        let mut reply = reply(&[("shaftlog-problem", "method")]);
+        assert_eq!(reply.turned_away().unwrap(), "status 416");
+        let long = [b"use\t\xff ".as_slice(), &[b'x'; 1000]].concat();
+        reply.reason = Some(ReasonPhrase::try_from(long).unwrap());
+        let said = reply.turned_away().unwrap();
+        assert!(said.starts_with("status 416: use\\t\u{fffd} xxx"), "{said}");
+        assert!(said.len() < 300, "{said}");
     }
 
     #[test]

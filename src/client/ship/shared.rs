@@ -367,6 +367,9 @@ impl Shared {
         connection: u64,
         reply: &Reply,
     ) -> Result<Option<BootId>, Fault> {
+        if let Some(why) = reply.turned_away() {
+            return Err(Fault::TurnedAway(why));
+        }
         let (stamp, kept) = (reply.stamp(), reply.kept());
         let cause = {
             let mut state = self.state();
@@ -634,6 +637,8 @@ impl State {
 pub(super) enum Fault {
     #[error(transparent)]
     Refused(#[from] Refused),
+    #[error("it turns connections away, {0}")]
+    TurnedAway(String),
     #[error("cannot record it: {0}")]
     Index(#[from] IndexError),
     #[error("this process is ending")]
