@@ -80,13 +80,14 @@ pub fn may_go(claim: &Claim, words: &[Option<Word>], rule: Rule) -> Result<(), S
     }
     for word in words {
         let word = word.ok_or(Stays::Unconfirmed)?;
-        if word.retired {
+        if word.retired && word.confirmed.length > claim.whole.length {
+            // It had all of ours, or more; nobody can compare any longer.
             continue;
         }
         if word.confirmed != claim.whole {
             return Err(Stays::Unconfirmed);
         }
-        if !word.verified && !rule.unverified {
+        if !word.retired && !word.verified && !rule.unverified {
             return Err(Stays::Unproven);
         }
     }

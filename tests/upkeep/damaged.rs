@@ -287,9 +287,11 @@ fn the_next_append_finds_what_has_changed_at_the_server() {
 #[test]
 fn a_retired_file_counts_as_delivered_and_its_row_stays() {
     let pair = Pair::start("", "release_after: 200ms\nscan_interval: 300ms");
-    let output = pair.operate(&["retire", "/logs/gone", "--older-than", "1ms"]);
-    assert!(output.status.success(), "{}", said(&output));
-    assert!(!pair.copy("gone").exists());
+    for name in ["gone", "extended"] {
+        let output = pair.operate(&["retire", &at(name), "--older-than", "1ms"]);
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(!pair.copy(name).exists());
+    }
     let row = |name: &str| {
         let rows = rows(&pair.server.datadir, "files");
         rows.into_iter()
@@ -301,8 +303,13 @@ fn a_retired_file_counts_as_delivered_and_its_row_stays() {
     assert_eq!(kept["state"], "retired");
     assert_eq!(evidence(&kept), evidence(&row("sound")));
 
-    // More of it is not wanted either, and holds nothing up: the client lets go of it.
-    append(&pair.home.log("gone"), b"more");
+    // Bytes that came later are nowhere there, and our link may be all that holds them.
+    append(&pair.home.log("extended"), b"more");
+    wait_until("it is told", || {
+        pair.client_events("retired", "extended") == 1
+    });
+    fs::remove_file(pair.home.log("extended")).unwrap();
+    // What was there when it was retired is delivered: the client lets go of that.
     append(&pair.home.log("sound"), b"more");
     for name in ["gone", "sound"] {
         fs::remove_file(pair.home.log(name)).unwrap();
@@ -316,13 +323,22 @@ fn a_retired_file_counts_as_delivered_and_its_row_stays() {
     for kind in ["lost", "server_restored", "conflict", "superseded"] {
         assert_eq!(pair.client_events(kind, "gone"), 0, "{kind}");
     }
-    for (datadir, how) in [
-        (&pair.server.datadir, &[][..]),
-        (&pair.client.datadir, &["--remote"]),
-    ] {
-        let (exit, findings) = verify(datadir, how);
-        assert_eq!(exit, Some(0), "{findings:?}");
-    }
+    let mut whole = content(LENGTH);
+    whole.extend(b"more");
+    let link = pair.client.datadir.join("logs/extended");
+    assert_eq!(fs::read(link).unwrap(), whole);
+    assert_eq!(pair.client_events("released", "extended"), 0);
+    assert_eq!(pair.client_events("retired", "extended"), 1);
+    let (exit, findings) = verify(&pair.server.datadir, &[]);
+    assert_eq!(exit, Some(0), "{findings:?}");
+    let (exit, findings) = verify(&pair.client.datadir, &["--remote"]);
+    assert_eq!(exit, Some(3), "{findings:?}");
+    let wrong: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding["verdict"] == "refused")
+        .map(|finding| (&finding["file"], &finding["beyond"]))
+        .collect();
+    assert_eq!(wrong, [(&"logs/extended".into(), &4.into())]);
 }
 
 #[test]

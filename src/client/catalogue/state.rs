@@ -11,7 +11,7 @@ use super::Tracked;
 use crate::client::overlay::Overlay;
 use crate::index::NewEvent;
 use crate::index::client::{
-    ClientChange, ClientFile, Destination, DestinationId, Progress, ProgressState, Scrubbed, Times,
+    ClientChange, ClientFile, Destination, DestinationId, Progress, Scrubbed, Times,
 };
 use crate::sys::file::{File, FileStat};
 use crate::sys::way;
@@ -186,13 +186,10 @@ impl Entry {
             .map(|recorded| (recorded.destination, &recorded.progress))
     }
 
-    /// Up to where a destination has it; all of it where its operator gave it up.
+    /// Up to where a destination has it, or had it when its operator gave it up.
     pub(super) fn confirmed(&self, destination: DestinationId) -> Offset {
-        match self.progress(destination) {
-            None => Offset::ZERO,
-            Some(progress) if progress.state == ProgressState::Retired => Offset::MAX,
-            Some(progress) => progress.confirmed.length,
-        }
+        self.progress(destination)
+            .map_or(Offset::ZERO, |progress| progress.confirmed.length)
     }
 }
 

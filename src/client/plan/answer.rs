@@ -163,7 +163,12 @@ fn refused(trust: Trust, asked: &Asked, answer: &Answer) -> Heard {
     };
     match (answer.status, problem) {
         (409, Some(Problem::Diverged)) => Heard::Failed(FileError::Diverged),
-        (410, Some(Problem::Retired)) => Heard::Told(Remote::Retired),
+        (410, Some(Problem::Retired)) => match (answer.about, answer.tag) {
+            (Some(About { length, .. }), Some(hash)) => {
+                Heard::Told(Remote::Retired(Prefix { length, hash }))
+            }
+            _ => nonsense("a file that was retired without its length and hash"),
+        },
         (503, Some(Problem::Busy | Problem::Hashing)) => Heard::Wait(answer.retry_after),
         (408 | 429 | 502 | 503 | 504 | 507, _) => Heard::Pause(answer.retry_after, text()),
         (409 | 412 | 416, _) | (400, Some(Problem::Digest)) => match asked {

@@ -66,8 +66,9 @@ pub enum Remote {
     Agreed,
     /// It answered to a HEAD.
     Holds(Holding),
-    /// The operator there retired the file (410): delivered, whatever comes.
-    Retired,
+    /// The operator there retired the file (410) when it was this: that counts as delivered, and it
+    /// takes no more of it.
+    Retired(Prefix),
 }
 
 impl Remote {
@@ -279,6 +280,14 @@ pub enum FileError {
         /// Ours.
         ours: Offset,
     },
+    /// It was retired there, and grew.
+    #[error(
+        "it was retired there with {at} bytes: what was appended since is not there, and is not taken any more"
+    )]
+    Retired {
+        /// Its length there.
+        at: Offset,
+    },
     /// The destination says so of itself.
     #[error("diverged: the destination's bytes differ from its own index")]
     Diverged,
@@ -370,7 +379,7 @@ pub fn next(view: &View) -> Step {
         return prove;
     }
     match (view.remote, view.trust) {
-        (Remote::Retired, _) => Step::Idle,
+        (Remote::Retired(was), _) => view.retired(was),
         (Remote::Recorded, _) if view.behind() == 0 => Step::Idle,
         // An empty file counts as delivered there.
         (Remote::Unasked, Trust::Unverified) if view.size == Offset::ZERO => view.forward(),
@@ -591,6 +600,41 @@ impl View<'_> {
             _ if self.facts.refused == Some(ours) => self.forward(),
             _ => Step::Confirm(ours),
         }
+    }
+
+    /// The destination keeps no more than the evidence that it had `was`.
+    fn retired(&self, was: Prefix) -> Step {
+        if was.length > self.size {
+            // It had all of ours, or more; nobody can compare any longer.
+            return Step::Idle;
+        }
+        if was.length > self.base().length && self.local(was.length).is_none() {
+            return Step::Hash(was.length);
+        }
+        if self.local(was.length).is_some_and(|ours| ours != was.hash) {
+            return self
+                .proof(None)
+                .unwrap_or_else(|| self.other_was_retired(was));
+        }
+        if was.length > self.base().length {
+            return Step::Adopt(was);
+        }
+        if was.length < self.size {
+            return Step::Fail(FileError::Retired { at: was.length });
+        }
+        Step::Idle
+    }
+
+    /// The retired file was not this one.
+    fn other_was_retired(&self, was: Prefix) -> Step {
+        let confirmed = self.largest().length > Offset::ZERO;
+        if confirmed || self.closed_today {
+            return Step::Fail(FileError::Differs {
+                at: was.length,
+                chunk: None,
+            });
+        }
+        Step::Supersede(Closed::NameTaken)
     }
 
     /// An unverified destination said how long its file is.

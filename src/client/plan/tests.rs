@@ -164,8 +164,41 @@ fn steady_state_needs_no_asking() {
     case(0, None, Remote::Agreed).gives(Step::Confirm(Prefix::empty()));
     case(0, Some(0), Remote::Agreed).gives(Step::Idle);
     case(100, None, Remote::Unasked).gives(Step::Head);
-    case(100, Some(100), Remote::Retired).gives(Step::Idle);
-    case(200, Some(100), Remote::Retired).gives(Step::Idle);
+}
+
+#[test]
+fn a_retired_file_is_delivered_up_to_where_it_was_retired() {
+    let retired = |length| Remote::Retired(ours(length));
+    let failed = |at| Step::Fail(FileError::Retired { at: offset(at) });
+    case(100, Some(100), retired(100)).gives(Step::Idle);
+    case(0, None, retired(0)).gives(Step::Idle);
+    // Nobody can compare it any longer with more than there is.
+    case(100, Some(60), retired(120)).gives(Step::Idle);
+    // The evidence there is a confirmation, if it is of our bytes.
+    case(100, Some(60), retired(100)).gives(Step::Hash(offset(100)));
+    case(100, Some(60), retired(100))
+        .continued(100)
+        .gives(Step::Adopt(ours(100)));
+    case(100, None, retired(70)).gives(Step::Hash(offset(70)));
+    // What came later is nowhere there, nor what was lost before.
+    case(200, Some(100), retired(100)).gives(failed(100));
+    case(5, None, retired(0)).gives(failed(0));
+    case(100, Some(100), retired(40)).gives(failed(40));
+    // What an earlier run has recorded is asked about when there is more.
+    case(100, Some(100), Remote::Recorded).gives(Step::Idle);
+    case(200, Some(100), Remote::Recorded).gives(Step::Head);
+    // Not our file: this one goes by another name. Or what we had confirmed: nobody knows.
+    let foreign = || case(100, None, Remote::Retired(other(70))).continued(70);
+    foreign().gives(Step::Supersede(Closed::NameTaken));
+    let differs = Step::Fail(FileError::Differs {
+        at: offset(70),
+        chunk: None,
+    });
+    foreign().closed_today().gives(differs.clone());
+    case(100, Some(70), Remote::Retired(other(70))).gives(Step::Prove(vec![offset(70)]));
+    case(100, Some(70), Remote::Retired(other(70)))
+        .proven(&[ours(70)])
+        .gives(differs);
 }
 
 #[test]
@@ -215,7 +248,7 @@ fn rule_1_is_judged_against_the_largest_confirmation() {
     unconfirmed.facts.seam_broken = true;
     unconfirmed.gives(append(0, 20));
     // Even a retired file's change is a change of the generation.
-    case(99, Some(100), Remote::Retired).gives(Step::Supersede(Closed::Shrunk));
+    case(99, Some(100), Remote::Retired(ours(100))).gives(Step::Supersede(Closed::Shrunk));
     // The proof covers the largest, though this destination has less.
     case(200, Some(10), holds(other(10), None))
         .elsewhere(100)
@@ -522,10 +555,16 @@ fn refusals_lead_to_a_head_and_never_to_a_conclusion() {
         hear(problem(Problem::Diverged)),
         Heard::Failed(FileError::Diverged)
     );
-    assert_eq!(
+    let retired = Answer {
+        problem: Some(Problem::Retired),
+        ..about(410, ours(150))
+    };
+    assert_eq!(hear(retired), Heard::Told(Remote::Retired(ours(150))));
+    // Who does not say how much was retired proves nothing.
+    assert!(matches!(
         hear(problem(Problem::Retired)),
-        Heard::Told(Remote::Retired)
-    );
+        Heard::Failed(FileError::Nonsense(_))
+    ));
     for status in [301, 400, 401, 403, 404, 405, 413, 500, 501] {
         assert!(matches!(hear(answer(status)), Heard::Failed(_)), "{status}");
     }

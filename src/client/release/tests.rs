@@ -100,7 +100,7 @@ impl World {
 
     /// Whether the link may go by everything that is true, whatever anybody has said.
     fn is_safe(&self) -> bool {
-        let has_all = |it: &Destination| it.retired || (it.has == self.file && it.verified);
+        let has_all = |it: &Destination| it.has == self.file && (it.retired || it.verified);
         self.links == 1
             && self.writers == 0
             && self.quiet >= RULE.after.as_secs()
@@ -128,7 +128,12 @@ impl World {
             Happens::Open => self.writers += 1,
             Happens::Close => self.writers = self.writers.saturating_sub(1),
             Happens::Pass(seconds) => self.quiet += seconds,
-            Happens::Deliver(at) => self.destinations[at % count].has = self.file.clone(),
+            Happens::Deliver(at) => {
+                let destination = &mut self.destinations[at % count];
+                if !destination.retired {
+                    destination.has = self.file.clone();
+                }
+            }
             Happens::Restore(at, length) => {
                 let destination = &mut self.destinations[at % count];
                 destination.has.truncate(length);
@@ -264,11 +269,14 @@ fn the_event_tells_what_was_confirmed_from_what_was_given_up() {
         })
     };
     let words = [word(b"two lines", false), word(b"two", true)];
+    // What came after that is nowhere there.
+    assert_eq!(may_go(&claim, &words, RULE), Err(Stays::Unconfirmed));
+    let words = [word(b"two lines", false), word(b"two lines", true)];
     assert_eq!(may_go(&claim, &words, RULE), Ok(()));
     let text = describe(&claim, &words, true);
     assert!(
         text.contains("confirmed anew by 1 of 2 destinations"),
         "{text}"
     );
-    assert!(text.contains("operator, which had 3 bytes"), "{text}");
+    assert!(text.contains("operator, which had 9 bytes"), "{text}");
 }

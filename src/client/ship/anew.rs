@@ -22,11 +22,11 @@ pub(super) struct Anew {
 /// What a destination has just said of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Word {
-    /// It durably has this.
+    /// It durably has this, or had when it was retired.
     pub confirmed: Prefix,
     /// It proved that, rather than only telling a length.
     pub verified: bool,
-    /// Its operator gave the file up: it counts as delivered.
+    /// Its operator gave the file up: what it had counts as delivered.
     pub retired: bool,
 }
 
@@ -77,14 +77,16 @@ impl Shared {
             return;
         }
         let id = visit.tracked.id;
-        let word = self
-            .catalogue
-            .progress(self.destination, id)
-            .map(|row| Word {
-                confirmed: row.confirmed,
-                verified: row.verified,
-                retired: visit.course.remote == Remote::Retired,
-            });
+        let row = self.catalogue.progress(self.destination, id);
+        let retired = match visit.course.remote {
+            Remote::Retired(was) => Some(was),
+            _ => None,
+        };
+        let word = row.map(|row| Word {
+            confirmed: retired.unwrap_or(row.confirmed),
+            verified: row.verified,
+            retired: retired.is_some(),
+        });
         let mut state = self.state();
         if let Some(word) = word
             && state.anew.wanted.remove(&id)

@@ -123,7 +123,7 @@ impl Visit {
         };
         let progress = catalogue.progress(setting.destination, id);
         let state = progress.as_ref().map(|progress| &progress.state);
-        let retired = state == Some(&ProgressState::Retired);
+        let retired = is_retired(progress.as_deref());
         // An earlier process found it so: what is recorded was contradicted.
         let in_error = matches!(
             state,
@@ -135,7 +135,7 @@ impl Visit {
             Certainty::Unsure => Remote::Unasked,
             _ if catalogue.is_doubted(id) => Remote::Unasked,
             _ if in_error => Remote::Unasked,
-            _ if retired => Remote::Retired,
+            _ if retired => Remote::Recorded,
             Certainty::Asked => Remote::Agreed,
             Certainty::Recorded => Remote::at_first(setting.trust, confirmed, fresh),
         };
@@ -276,7 +276,8 @@ impl Visit {
     fn settle(&mut self, setting: &Setting) -> Turn {
         self.settle_doubt(setting);
         let state = match self.course.remote {
-            Remote::Retired => ProgressState::Retired,
+            Remote::Retired(_) => ProgressState::Retired,
+            Remote::Recorded if is_retired(self.progress.as_deref()) => ProgressState::Retired,
             _ => ProgressState::Current,
         };
         let verified = setting.trust == Trust::Verified;
@@ -290,7 +291,7 @@ impl Visit {
                 progress.verified |= verified && matches!(self.course.remote, Remote::Holds(_));
                 self.put(setting, progress);
             }
-            None if self.course.remote == Remote::Retired => {
+            None if state == ProgressState::Retired => {
                 let progress = at(&Cursor::new(), state, verified);
                 self.put(setting, progress);
             }
@@ -539,6 +540,10 @@ fn confirmed(progress: Option<&Progress>) -> Option<Prefix> {
     let progress = progress?;
     let any = progress.confirmed.length > Offset::ZERO || progress.state == ProgressState::Current;
     any.then_some(progress.confirmed)
+}
+
+fn is_retired(progress: Option<&Progress>) -> bool {
+    progress.is_some_and(|progress| progress.state == ProgressState::Retired)
 }
 
 fn at(cursor: &Cursor, state: ProgressState, verified: bool) -> Progress {

@@ -53,8 +53,8 @@ pub(super) struct Local<'a> {
 
 /// Why a destination does not say what it holds.
 enum Silent {
-    /// It counts as delivered.
-    Retired,
+    /// It was this when its operator gave it up, and counts as delivered so far.
+    Retired(Prefix),
     /// It says that its bytes differ from its own index.
     Diverged,
     /// It refuses.
@@ -85,6 +85,7 @@ impl<'a> Remote<'a> {
             compared.push(match self.holding(to, &job.file.name) {
                 Ok(holding) => self.judge(to, job, local, finding, confirmed, holding),
                 Err(Silent::Diverged) => self.diverged(to, job, local, finding, confirmed),
+                Err(Silent::Retired(was)) => retired(finding, local, was),
                 Err(silent) => silent.put_into(finding),
             });
         }
@@ -299,7 +300,7 @@ async fn head(
 impl Silent {
     fn of(heard: Heard) -> Self {
         match heard {
-            Heard::Told(Known::Retired) => Self::Retired,
+            Heard::Told(Known::Retired(was)) => Self::Retired(was),
             Heard::Failed(FileError::Diverged) => Self::Diverged,
             Heard::Failed(error) => Self::Refused(error.to_string()),
             Heard::Refused(text) => Self::Refused(text),
@@ -311,7 +312,7 @@ impl Silent {
 
     fn why(&self) -> String {
         match self {
-            Self::Retired => "it retired the file".to_owned(),
+            Self::Retired(was) => format!("it retired the file, of {} bytes", was.length),
             Self::Diverged => FileError::Diverged.to_string(),
             Self::Refused(why) | Self::Unreachable(why) => why.clone(),
         }
@@ -320,7 +321,7 @@ impl Silent {
     /// What is wrong here stays the verdict; otherwise what is wrong there is.
     fn put_into(self, finding: Finding) -> Finding {
         let verdict = match self {
-            Self::Retired => Verdict::Retired,
+            Self::Retired(_) => Verdict::Retired,
             Self::Diverged => Verdict::Diverged,
             Self::Refused(_) => Verdict::Refused,
             Self::Unreachable(_) => Verdict::Unreachable,
@@ -331,6 +332,28 @@ impl Silent {
         let why = self.why();
         finding.but(verdict, why)
     }
+}
+
+/// What follows from what a destination's operator gave up.
+fn retired(finding: Finding, local: &Local<'_>, was: Prefix) -> Finding {
+    if was.length > local.size {
+        return Silent::Retired(was).put_into(finding);
+    }
+    let mut finding = match local.hash_at(was.length) {
+        Ok(ours) if ours == was.hash => finding,
+        Ok(_) => {
+            let why = format!("it retired {} bytes, and other ones", was.length);
+            return finding.but(Verdict::Conflict, why);
+        }
+        Err(error) => return finding.but(Verdict::Unreadable, error.to_string()),
+    };
+    finding.compared += 1;
+    if was.length < local.size {
+        finding.beyond = local.size.since(was.length);
+        let why = FileError::Retired { at: was.length };
+        return Silent::Refused(why.to_string()).put_into(finding);
+    }
+    Silent::Retired(was).put_into(finding)
 }
 
 impl Local<'_> {

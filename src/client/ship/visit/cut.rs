@@ -10,7 +10,7 @@ impl Visit {
     /// Whether the destination may hold more than is known here.
     pub(super) fn is_unsure(&self, setting: &Setting) -> bool {
         match self.course.remote {
-            Remote::Holds(_) | Remote::Retired => false,
+            Remote::Holds(_) | Remote::Retired(_) => false,
             _ if self.course.facts.unheard => false,
             Remote::Unasked => true,
             Remote::Agreed | Remote::Recorded => {
@@ -74,8 +74,10 @@ impl Visit {
     /// What the destination said. Of a file that it had before this catalogue knew of it, that says
     /// nothing about ours.
     fn told(&self, setting: &Setting) -> Option<Told> {
-        let Remote::Holds(holding) = self.course.remote else {
-            return None;
+        let length = match self.course.remote {
+            Remote::Holds(holding) => holding.length,
+            Remote::Retired(was) => was.length,
+            _ => return None,
         };
         let confirmed = self
             .confirmed()
@@ -86,7 +88,7 @@ impl Visit {
         let ours = fresh || confirmed > Offset::ZERO;
         Some(Told {
             destination: setting.destination,
-            holds: if ours { holding.length } else { confirmed },
+            holds: if ours { length } else { confirmed },
         })
     }
 }

@@ -65,13 +65,11 @@ impl Visit {
     pub(in crate::client::ship) fn is_confirmed_anew(&self) -> bool {
         let asked = matches!(
             self.course.remote,
-            Remote::Agreed | Remote::Holds(_) | Remote::Retired
+            Remote::Agreed | Remote::Holds(_) | Remote::Retired(_)
         );
         let refused = self.course.facts.refused.is_some();
-        self.charge.reconfirm
-            && asked
-            && !refused
-            && (self.behind() == 0 || self.course.remote == Remote::Retired)
+        let has_all = self.behind() == 0 || matches!(self.course.remote, Remote::Retired(_));
+        self.charge.reconfirm && asked && !refused && has_all
     }
 
     /// Puts the error into the row, and says that bytes wait.
@@ -96,6 +94,7 @@ impl Visit {
         self.put(setting, progress);
         let kind = match (error, state) {
             (FileError::Diverged, _) => EventKind::Diverged,
+            (FileError::Retired { .. }, _) => EventKind::Retired,
             (_, ProgressState::Conflict) => EventKind::Conflict,
             _ => return,
         };

@@ -87,7 +87,13 @@ impl Worker {
     fn judge(&self, id: FileId, released: &Released, heard: Heard, holds: Offset) -> Ended {
         match heard {
             Heard::Confirmed(..) => self.found_again(id, released, ProgressState::Current),
-            Heard::Told(Remote::Retired) => self.found_again(id, released, ProgressState::Retired),
+            Heard::Told(Remote::Retired(was)) => {
+                if was.length < released.progress.confirmed.length {
+                    self.missed(id, released, was.length);
+                } else {
+                    self.found_again(id, released, ProgressState::Retired);
+                }
+            }
             Heard::NotHeld(_) => self.missed(id, released, holds),
             Heard::Wait(time) => {
                 let pause = time.unwrap_or(BUSY).max(LEAST_PAUSE);
