@@ -93,6 +93,19 @@ impl Pair {
         events(&self.client.datadir, kind, &format!("logs/{name}")).len()
     }
 
+    /// The chunk with the first byte that differs is named, in the event and in the log.
+    fn client_names_chunk(&self, name: &str, changed: usize) {
+        let start = changed / 1024 * 1024;
+        let chunk = format!("among bytes {start} to {}", start + 1024);
+        let name = format!("logs/{name}");
+        let told = events(&self.client.datadir, "diverged", &name);
+        assert!(told[0].contains(&chunk), "{chunk}: {told:?}");
+        let log = self.client.daemon.as_ref().unwrap().output();
+        let line = |line: &&str| line.contains(&format!("{name}: diverged"));
+        let lines: Vec<_> = log.lines().filter(line).collect();
+        assert!(lines.len() == 1 && lines[0].contains(&chunk), "{log}");
+    }
+
     /// Runs a command on the server.
     fn operate(&self, words: &[&str]) -> Output {
         let config = self.server.config();
@@ -146,6 +159,7 @@ fn damages_are_found_and_healed(flip: fn(&Path) -> Vec<u8>) {
     for name in ["flipped", "replaced"] {
         wait_until(name, || pair.client_events("diverged", name) == 1);
         assert_eq!(pair.server_events("diverged", name), 1);
+        pair.client_names_chunk(name, CHANGED);
     }
     let output = pair.server.output();
     assert!(output.contains("/logs/flipped"), "{output}");
@@ -282,6 +296,8 @@ fn the_next_append_finds_what_has_changed_at_the_server() {
         assert_eq!(pair.server_events("diverged", name), 1);
         assert!(pair.server.holds(&at(name), damaged));
     }
+    pair.client_names_chunk("flipped", CHANGED);
+    pair.client_names_chunk("replaced", 0);
 }
 
 #[test]

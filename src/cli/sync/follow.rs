@@ -240,7 +240,7 @@ fn is_conflict(error: &FileError) -> bool {
         FileError::Differs { .. }
             | FileError::OtherWriter { .. }
             | FileError::Longer { .. }
-            | FileError::Diverged
+            | FileError::Diverged { .. }
     )
 }
 
@@ -274,7 +274,7 @@ mod tests {
     fn what_has_a_reason_of_its_own_has_a_row_of_its_own() {
         let files = vec![
             missing(1, Some("b"), None),
-            missing(2, Some("c"), Some(FileError::Diverged)),
+            missing(2, Some("c"), Some(FileError::Diverged { chunk: None })),
             missing(3, None, None),
             missing(4, Some("a"), Some(FileError::Stuck("x".to_owned()))),
             missing(5, Some("d"), None),

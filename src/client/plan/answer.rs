@@ -150,6 +150,14 @@ fn more(confirmed: &Prefix, answer: &Answer) -> Remote {
     }
 }
 
+/// What a destination that takes nothing more of a file says of it.
+fn vouched(answer: &Answer, is: impl Fn(Prefix) -> Remote) -> Heard {
+    match (answer.about, answer.tag) {
+        (Some(About { length, .. }), Some(hash)) => Heard::Told(is(Prefix { length, hash })),
+        _ => nonsense("a refusal for a file's state without its length and hash"),
+    }
+}
+
 fn nonsense(what: &'static str) -> Heard {
     Heard::Failed(FileError::Nonsense(what))
 }
@@ -162,13 +170,8 @@ fn refused(trust: Trust, asked: &Asked, answer: &Answer) -> Heard {
         format!("status {}{token}", answer.status)
     };
     match (answer.status, problem) {
-        (409, Some(Problem::Diverged)) => Heard::Failed(FileError::Diverged),
-        (410, Some(Problem::Retired)) => match (answer.about, answer.tag) {
-            (Some(About { length, .. }), Some(hash)) => {
-                Heard::Told(Remote::Retired(Prefix { length, hash }))
-            }
-            _ => nonsense("a file that was retired without its length and hash"),
-        },
+        (409, Some(Problem::Diverged)) => vouched(answer, Remote::Diverged),
+        (410, Some(Problem::Retired)) => vouched(answer, Remote::Retired),
         (503, Some(Problem::Busy | Problem::Hashing)) => Heard::Wait(answer.retry_after),
         (408 | 429 | 502 | 503 | 504 | 507, _) => Heard::Pause(answer.retry_after, text()),
         (409 | 412 | 416, _) | (400, Some(Problem::Digest)) => match asked {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Asked, Facts, FileError, Heard, Remote, Trust};
+use super::{Asked, Facts, FileError, Heard, Holding, Remote, Trust};
 use crate::types::{Offset, Prefix};
 
 /// Requests that bring a file nowhere before it is in error.
@@ -66,6 +66,7 @@ impl Course {
                 .into_iter()
                 .filter(|known| known.length > prefix.length)
                 .collect(),
+            held: self.facts.held,
             ..Facts::default()
         };
     }
@@ -77,10 +78,23 @@ impl Course {
                 self.remote = remote;
                 After::Record(prefix)
             }
+            Heard::Told(remote @ Remote::Diverged(_)) if matches!(asked, Asked::HeadPrefix(_)) => {
+                // It is shorter than that now.
+                self.remote = remote;
+                self.facts.unlocatable = true;
+                After::Again
+            }
             Heard::Told(remote) => {
                 // What it said of another content's prefixes is void.
                 self.facts.theirs.clear();
                 self.remote = remote;
+                self.facts.held = match remote {
+                    Remote::Holds(Holding { length, hash, .. }) => {
+                        hash.map(|hash| Prefix { length, hash })
+                    }
+                    Remote::Diverged(prefix) => Some(prefix),
+                    _ => None,
+                };
                 let base = confirmed.map_or(Offset::ZERO, |prefix| prefix.length);
                 match remote {
                     Remote::Holds(holding) if holding.length <= base && self.stalls >= PATIENCE => {

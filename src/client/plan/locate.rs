@@ -2,7 +2,7 @@
 //! half of that. One question each, some forty for the longest file; the search begins where it was
 //! when a turn has to end, for a server takes its time to hash.
 
-use super::{Closed, Facts, Remote, Step, Trust, View};
+use super::{Closed, Facts, FileError, Remote, Step, Trust, View};
 use crate::types::{ByteRange, Offset, Prefix, PrefixHash};
 use crate::verify::bisect::Bisect;
 
@@ -19,11 +19,11 @@ pub struct Search {
 }
 
 impl Facts {
-    /// What is worth keeping of a search in a file of which the destination says this.
-    pub fn searched(&self, remote: Remote) -> Option<Search> {
-        let held = held(remote)?;
+    /// What is worth keeping of a search.
+    pub fn searched(&self) -> Option<Search> {
+        let held = self.held?;
         let (mut theirs, mut ours) = (self.theirs.clone(), self.proven.clone());
-        if let Some(before) = self.search(remote) {
+        if let Some(before) = self.search() {
             theirs.extend(&before.theirs);
             let longest = ours.iter().max_by_key(|prefix| prefix.length);
             if longest.is_some_and(|it| hash_at(&before.ours, it.length) == Some(it.hash)) {
@@ -33,19 +33,9 @@ impl Facts {
         (!theirs.is_empty()).then_some(Search { held, theirs, ours })
     }
 
-    fn search(&self, remote: Remote) -> Option<&Search> {
+    fn search(&self) -> Option<&Search> {
         let search = self.search.as_ref()?;
-        (Some(search.held) == held(remote)).then_some(search)
-    }
-}
-
-fn held(remote: Remote) -> Option<Prefix> {
-    match remote {
-        Remote::Holds(holding) => Some(Prefix {
-            length: holding.length,
-            hash: holding.hash?,
-        }),
-        _ => None,
+        (Some(search.held) == self.held).then_some(search)
     }
 }
 
@@ -72,14 +62,40 @@ impl View<'_> {
         Ok(Some(bisect.range()))
     }
 
+    /// Where a file has diverged at the destination: not below C, if that still is what it was.
+    pub(super) fn diverged(&self) -> Step {
+        match self.divergence() {
+            Ok(chunk) => Step::Fail(FileError::Diverged { chunk }),
+            Err(step) => step,
+        }
+    }
+
+    fn divergence(&self) -> Result<Option<ByteRange>, Step> {
+        let base = self.base();
+        if let Some(FileError::Diverged { chunk }) = self.facts.before {
+            return Ok(chunk);
+        }
+        if base.length == Offset::ZERO || self.facts.unlocatable {
+            return Ok(None);
+        }
+        if let Some(prove) = self.proof(Some(base.length)) {
+            return Err(prove);
+        }
+        let theirs = self.theirs(base.length);
+        if theirs.ok_or(Step::HeadPrefix(base.length))? == base.hash {
+            return Ok(None);
+        }
+        self.locate(base.length)
+    }
+
     fn theirs(&self, at: Offset) -> Option<PrefixHash> {
-        let searched = || hash_at(&self.facts.search(self.remote)?.theirs, at);
+        let searched = || hash_at(&self.facts.search()?.theirs, at);
         hash_at(&self.facts.theirs, at).or_else(searched)
     }
 
     fn ours(&self, at: Offset, whole: Offset) -> Option<PrefixHash> {
         let searched = || {
-            let search = self.facts.search(self.remote)?;
+            let search = self.facts.search()?;
             let covered = hash_at(&search.ours, whole)? == self.facts.proven(whole)?;
             covered.then(|| hash_at(&search.ours, at)).flatten()
         };
@@ -106,7 +122,11 @@ impl View<'_> {
     /// Whether the destination says that it has what it confirmed, or more.
     fn holds_base(&self) -> bool {
         let base = self.base();
-        held(self.remote).is_some_and(|held| held == base || held.length > base.length)
+        let Remote::Holds(holding) = self.remote else {
+            return false;
+        };
+        holding.length > base.length
+            || (holding.length == base.length && holding.hash == Some(base.hash))
     }
 }
 
@@ -115,7 +135,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::client::plan::{Asked, Course, FileError, Heard, Holding, next};
+    use crate::client::plan::{Asked, Course, Heard, Holding, next};
 
     fn prefix(bytes: &[u8], length: usize) -> Prefix {
         Prefix {
@@ -134,10 +154,15 @@ mod tests {
         remote: &'a [u8],
         confirmed: Prefix,
         questions: usize,
+        /// The destination has found out by itself.
+        diverged: bool,
     }
 
     impl World<'_> {
         fn holding(&self) -> Remote {
+            if self.diverged {
+                return Remote::Diverged(self.confirmed);
+            }
             let held = prefix(self.remote, self.remote.len());
             Remote::Holds(Holding {
                 length: held.length,
@@ -146,7 +171,8 @@ mod tests {
             })
         }
 
-        /// One visit, broken off after `most` questions; how it ended, and what it has found out.
+        /// One visit, which after `most` questions has to wait for the destination; how it ended, and
+        /// what it has found out.
         fn visit(&mut self, search: Option<Search>, most: usize) -> (Option<Step>, Option<Search>) {
             let mut course = Course::new(Remote::Unasked);
             course.facts.search = search;
@@ -171,8 +197,10 @@ mod tests {
                         let told = Heard::Told(self.holding());
                         course.hear(&Asked::Head, told, Some(self.confirmed));
                     }
-                    Step::HeadPrefix(_) if questions == most => {
-                        return (None, course.facts.searched(course.remote));
+                    Step::HeadPrefix(at) if questions == most => {
+                        let asked = Asked::HeadPrefix(at);
+                        course.hear(&asked, Heard::Wait(None), Some(self.confirmed));
+                        return (None, course.facts.searched());
                     }
                     Step::HeadPrefix(at) => {
                         questions += 1;
@@ -213,6 +241,7 @@ mod tests {
             length in 1..100_000_usize,
             at in any::<prop::sample::Index>(),
             at_the_server in any::<bool>(),
+            diverged in any::<bool>(),
             most in 1..40_usize,
         ) {
             let whole: Vec<u8> = (0..=250).cycle().take(length).collect();
@@ -221,8 +250,10 @@ mod tests {
             changed[at] ^= 1;
             let (local, remote) = if at_the_server { (&whole, &changed) } else { (&changed, &whole) };
             let confirmed = prefix(&whole, length);
-            let mut world = World { local, remote, confirmed, questions: 0 };
+            let diverged = diverged && at_the_server;
+            let mut world = World { local, remote, confirmed, questions: 0, diverged };
             let chunk = match world.locate(most) {
+                Step::Fail(FileError::Diverged { chunk }) if diverged => chunk,
                 Step::Fail(FileError::Differs { chunk, .. }) if at_the_server => chunk,
                 Step::Supersede(Closed::Rewritten { chunk }) if !at_the_server => chunk,
                 other => panic!("{other:?}"),
@@ -230,7 +261,9 @@ mod tests {
             let chunk = chunk.unwrap();
             prop_assert!(chunk.start().bytes() <= at as u64 && (at as u64) < chunk.end().bytes());
             prop_assert!(chunk.len() <= 1024);
-            prop_assert!(world.questions <= 8, "{} questions", world.questions);
+            // Of a file that has diverged it is asked first whether it does so below C.
+            let most = 8 + usize::from(diverged);
+            prop_assert!(world.questions <= most, "{} questions", world.questions);
         }
     }
 
@@ -250,6 +283,7 @@ mod tests {
             remote,
             confirmed,
             questions: 0,
+            diverged: false,
         };
         let (_, search) = world(&first).visit(None, 3);
         assert!(search.is_some());

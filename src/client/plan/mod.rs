@@ -66,6 +66,9 @@ pub enum Remote {
     Agreed,
     /// It answered to a HEAD.
     Holds(Holding),
+    /// It found that its bytes are not those that it vouched for, which were these (409), and takes
+    /// nothing; it says how its prefixes hash.
+    Diverged(Prefix),
     /// The operator there retired the file (410) when it was this: that counts as delivered, and it
     /// takes no more of it.
     Retired(Prefix),
@@ -108,6 +111,10 @@ pub struct Facts {
     pub theirs: Vec<Prefix>,
     /// What an earlier visit has found out of where both sides differ.
     pub search: Option<Search>,
+    /// The prefix that the destination said it vouches for, which a search is about.
+    pub held: Option<Prefix>,
+    /// What an earlier visit left the file in error for.
+    pub before: Option<FileError>,
     /// The destination does not say how its prefixes hash.
     pub unlocatable: bool,
     /// What the visit is to see to.
@@ -289,8 +296,11 @@ pub enum FileError {
         at: Offset,
     },
     /// The destination says so of itself.
-    #[error("diverged: the destination's bytes differ from its own index")]
-    Diverged,
+    #[error("diverged: the destination's bytes differ from its own index{}", Among(*.chunk))]
+    Diverged {
+        /// The first difference is among these bytes, if it could be found out.
+        chunk: Option<ByteRange>,
+    },
     /// It refused, and asking again the same way will not help.
     #[error("refused with status {status}{}", token(*.problem))]
     Refused {
@@ -380,6 +390,7 @@ pub fn next(view: &View) -> Step {
     }
     match (view.remote, view.trust) {
         (Remote::Retired(was), _) => view.retired(was),
+        (Remote::Diverged(_), _) => view.diverged(),
         (Remote::Recorded, _) if view.behind() == 0 => Step::Idle,
         // An empty file counts as delivered there.
         (Remote::Unasked, Trust::Unverified) if view.size == Offset::ZERO => view.forward(),

@@ -551,20 +551,23 @@ fn refusals_lead_to_a_head_and_never_to_a_conclusion() {
     ] {
         assert!(matches!(hear(problem(token)), Heard::Failed(_)), "{token}");
     }
-    assert_eq!(
-        hear(problem(Problem::Diverged)),
-        Heard::Failed(FileError::Diverged)
-    );
+    let diverged = Answer {
+        problem: Some(Problem::Diverged),
+        ..about(409, ours(150))
+    };
+    assert_eq!(hear(diverged), Heard::Told(Remote::Diverged(ours(150))));
     let retired = Answer {
         problem: Some(Problem::Retired),
         ..about(410, ours(150))
     };
     assert_eq!(hear(retired), Heard::Told(Remote::Retired(ours(150))));
-    // Who does not say how much was retired proves nothing.
-    assert!(matches!(
-        hear(problem(Problem::Retired)),
-        Heard::Failed(FileError::Nonsense(_))
-    ));
+    // Who does not say how much that was proves nothing.
+    for token in [Problem::Diverged, Problem::Retired] {
+        assert!(matches!(
+            hear(problem(token)),
+            Heard::Failed(FileError::Nonsense(_))
+        ));
+    }
     for status in [301, 400, 401, 403, 404, 405, 413, 500, 501] {
         assert!(matches!(hear(answer(status)), Heard::Failed(_)), "{status}");
     }

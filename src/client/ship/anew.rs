@@ -102,6 +102,7 @@ impl Shared {
         let mut state = self.state();
         Remembered {
             search: state.anew.searches.remove(&id),
+            error: state.schedule.errors().get(&id).cloned(),
             reconfirm: state.anew.wanted.contains(&id),
         }
     }

@@ -419,7 +419,7 @@ mod tests {
         assert!(!schedule.is_settled());
         let job = schedule.take(later, 0).unwrap();
         assert!(job.unsure);
-        let error = FileError::Diverged;
+        let error = FileError::Diverged { chunk: None };
         schedule.end(job, Ended::Failed(error, later + Duration::from_secs(5)));
         assert!(schedule.is_settled());
         assert_eq!(schedule.errors().len(), 1);

@@ -301,7 +301,7 @@ impl Silent {
     fn of(heard: Heard) -> Self {
         match heard {
             Heard::Told(Known::Retired(was)) => Self::Retired(was),
-            Heard::Failed(FileError::Diverged) => Self::Diverged,
+            Heard::Told(Known::Diverged(_)) => Self::Diverged,
             Heard::Failed(error) => Self::Refused(error.to_string()),
             Heard::Refused(text) => Self::Refused(text),
             Heard::Wait(_) => Self::Unreachable("it is busy with the file".to_owned()),
@@ -313,7 +313,7 @@ impl Silent {
     fn why(&self) -> String {
         match self {
             Self::Retired(was) => format!("it retired the file, of {} bytes", was.length),
-            Self::Diverged => FileError::Diverged.to_string(),
+            Self::Diverged => FileError::Diverged { chunk: None }.to_string(),
             Self::Refused(why) | Self::Unreachable(why) => why.clone(),
         }
     }

@@ -10,7 +10,7 @@ impl Visit {
     /// Whether the destination may hold more than is known here.
     pub(super) fn is_unsure(&self, setting: &Setting) -> bool {
         match self.course.remote {
-            Remote::Holds(_) | Remote::Retired(_) => false,
+            Remote::Holds(_) | Remote::Retired(_) | Remote::Diverged(_) => false,
             _ if self.course.facts.unheard => false,
             Remote::Unasked => true,
             Remote::Agreed | Remote::Recorded => {
@@ -76,7 +76,7 @@ impl Visit {
     fn told(&self, setting: &Setting) -> Option<Told> {
         let length = match self.course.remote {
             Remote::Holds(holding) => holding.length,
-            Remote::Retired(was) => was.length,
+            Remote::Retired(was) | Remote::Diverged(was) => was.length,
             _ => return None,
         };
         let confirmed = self

@@ -15,6 +15,8 @@ use crate::types::Offset;
 pub(in crate::client::ship) struct Remembered {
     /// How far the search for a difference has come.
     pub(in crate::client::ship) search: Option<Search>,
+    /// What it is in error for.
+    pub(in crate::client::ship) error: Option<FileError>,
     /// All is to be confirmed anew.
     pub(in crate::client::ship) reconfirm: bool,
 }
@@ -24,6 +26,7 @@ impl Visit {
     pub(in crate::client::ship) fn remember(&mut self, setting: &Setting, with: Remembered) {
         let facts = &mut self.course.facts;
         facts.search = with.search;
+        facts.before = with.error;
         facts.charge = Charge {
             doubted: setting.catalogue.is_doubted(self.tracked.id),
             reconfirm: with.reconfirm,
@@ -33,7 +36,7 @@ impl Visit {
 
     /// How far the search for a difference has come.
     pub(in crate::client::ship) fn search(&self) -> Option<Search> {
-        self.course.facts.searched(self.course.remote)
+        self.course.facts.searched()
     }
 
     /// Hashes the file from its first byte on, going on from where this visit has done so.
@@ -78,7 +81,7 @@ impl Visit {
             FileError::Differs { .. }
             | FileError::OtherWriter { .. }
             | FileError::Longer { .. }
-            | FileError::Diverged => ProgressState::Conflict,
+            | FileError::Diverged { .. } => ProgressState::Conflict,
             _ => ProgressState::Error {
                 text: error.to_string(),
             },
@@ -93,7 +96,7 @@ impl Visit {
         };
         self.put(setting, progress);
         let kind = match (error, state) {
-            (FileError::Diverged, _) => EventKind::Diverged,
+            (FileError::Diverged { .. }, _) => EventKind::Diverged,
             (FileError::Retired { .. }, _) => EventKind::Retired,
             (_, ProgressState::Conflict) => EventKind::Conflict,
             _ => return,

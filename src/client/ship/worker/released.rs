@@ -103,16 +103,17 @@ impl Worker {
                 self.shared.shut_gate(false, &why, time);
                 return Ended::Later(self.shared.put_off(id));
             }
-            Heard::Failed(error) => {
-                if error == FileError::Diverged {
-                    let told = (
-                        EventKind::Diverged,
-                        format!("{}: {error}", self.shared.called),
-                    );
-                    self.change(id, released, ProgressState::Conflict, Some(told));
-                }
+            Heard::Told(Remote::Diverged(_)) => {
+                // The bytes that would tell where are no longer here.
+                let error = FileError::Diverged { chunk: None };
+                let told = (
+                    EventKind::Diverged,
+                    format!("{}: {error}", self.shared.called),
+                );
+                self.change(id, released, ProgressState::Conflict, Some(told));
                 return self.shared.in_error(id, error);
             }
+            Heard::Failed(error) => return self.shared.in_error(id, error),
             Heard::Told(_) | Heard::ToldPrefix(_) | Heard::Look | Heard::Refused(_) => {
                 return Ended::Later(self.shared.put_off(id));
             }
