@@ -145,11 +145,11 @@ pub const RESTART_QUIET: Duration = Duration::from_secs(3600);
 pub const RELEASE_CONFIRM: Duration = Duration::from_secs(60);
 /// Most links that are released at once: each is a whole file to be read.
 pub const RELEASE_BATCH: usize = 64;
-/// Time in which every held file is read again (`scrub_period`), if the rate allows.
+/// Time in which every held file is read again (`scrub: {period}`), if the rate allows.
 pub const SCRUB_PERIOD: Duration = Duration::from_secs(14 * 24 * 3600);
-/// Bytes a second that this reads (`scrub_rate`): a spinning disk hardly notices.
+/// Bytes a second that this reads (`scrub: {rate}`): a spinning disk hardly notices.
 pub const SCRUB_RATE: u64 = 8 * 1024 * 1024;
-/// Its least value: a period's worth of anything slower is nothing.
+/// The least rate, also of a server's: a period's worth of anything slower is nothing.
 pub const SCRUB_RATE_MIN: u64 = 1024;
 /// How long the destinations get to say where a file differs that the scrub found changed.
 pub const SCRUB_LOCATE: Duration = Duration::from_secs(60);

@@ -215,12 +215,12 @@ fn start_upkeep(
     held: &Arc<Mutex<Held>>,
 ) -> Result<(), IndexError> {
     let upkeep = settings.upkeep.clone();
-    if let Some(period) = upkeep.scrub_period {
+    if let Some(period) = upkeep.scrub.period {
         let scrub = Scrub {
             catalogue: Arc::clone(catalogue),
             ships: ships.to_vec(),
             period,
-            rate: upkeep.scrub_rate,
+            rate: upkeep.scrub.rate,
         };
         tasks.spawn(async move { scrub.run().await.into() });
     }

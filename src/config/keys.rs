@@ -55,8 +55,7 @@ pub(super) const CLIENT: &[Key] = &[
     optional("connections"),
     optional("release_after"),
     optional("release_unverified"),
-    optional("scrub_period"),
-    optional("scrub_rate"),
+    optional("scrub"),
     optional("warn_free"),
     optional("owner"),
 ];
@@ -137,7 +136,7 @@ pub(super) const LIMITS: &[Key] = &[
     optional("file_size"),
 ];
 
-/// `scrub` of a server.
+/// `scrub` of either.
 pub(super) const SCRUB: &[Key] = &[optional("rate"), optional("period")];
 
 /// `quarantine` of a server.

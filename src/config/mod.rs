@@ -16,6 +16,7 @@ mod keys;
 pub mod owner;
 mod quota;
 pub mod rename;
+mod scrub;
 mod server;
 pub mod tls;
 mod upkeep;
@@ -30,6 +31,7 @@ pub use delivered::Delivered;
 pub use destination::{BadTemplate, BadUrl, Destination};
 pub use error::{ConfigError, Fault};
 pub use quota::Quota;
+pub use scrub::Scrub;
 pub use server::{Limits, ServerSettings, Unconditional};
 pub use upkeep::{NEVER, Upkeep};
 

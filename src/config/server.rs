@@ -12,6 +12,7 @@ use super::error::Problem;
 use super::fields::Fields;
 use super::keys;
 use super::quota::{self, Quota};
+use super::scrub::{self, Scrub};
 use super::tls::{self, ClientAuth, ServerTls};
 use super::yaml::Node;
 use crate::limits;
@@ -37,10 +38,8 @@ pub struct ServerSettings {
     pub status_interval: Duration,
     /// Free bytes of the disk below which no append is taken.
     pub min_free: u64,
-    /// Bytes a second that the scrub reads.
-    pub scrub_rate: u64,
-    /// From the beginning of one scrub to that of the next.
-    pub scrub_period: Duration,
+    /// How it reads its files again.
+    pub scrub: Scrub,
     /// Bytes that are kept in quarantine.
     pub quarantine_size: u64,
     /// How long a copy is kept there.
@@ -93,22 +92,15 @@ pub(super) fn read(text: &str, node: &Node) -> Result<ServerSettings, Problem> {
     ];
     let tls = tls::server(&fields)?;
     let (authorize, allow) = access(text, &fields, tls.as_ref())?;
-    let scrub = fields.mapping("scrub", keys::SCRUB, "a scrub")?;
+    let scrub = Scrub {
+        rate: limits::SERVER_SCRUB_RATE,
+        period: Some(limits::SERVER_SCRUB_PERIOD),
+    };
     let quarantine = fields.mapping("quarantine", keys::QUARANTINE, "a quarantine")?;
     let size = |of: &Option<Fields<'_>>, key| of.as_ref().map_or(Ok(None), |of| of.size(key));
     let period = |of: &Option<Fields<'_>>, key| of.as_ref().map_or(Ok(None), |of| of.duration(key));
     Ok(ServerSettings {
-        scrub_rate: match size(&scrub, "rate")? {
-            Some(0) => {
-                let words = "expected at least 1 byte a second";
-                return Err(scrub.map_or_else(
-                    || fields.problem("scrub", words),
-                    |scrub| scrub.problem("rate", words),
-                ));
-            }
-            rate => rate.unwrap_or(limits::SERVER_SCRUB_RATE),
-        },
-        scrub_period: period(&scrub, "period")?.unwrap_or(limits::SERVER_SCRUB_PERIOD),
+        scrub: scrub::read(&fields, scrub)?,
         quarantine_size: size(&quarantine, "size")?.unwrap_or(limits::QUARANTINE_SIZE),
         quarantine_keep: period(&quarantine, "keep")?.unwrap_or(limits::QUARANTINE_KEEP),
         tls,

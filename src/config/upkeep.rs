@@ -7,6 +7,7 @@ use super::client::PatternSettings;
 use super::error::{Problem, Step};
 use super::fields::Fields;
 use super::keys;
+use super::scrub::{self, Scrub};
 use crate::limits;
 use crate::types::{ByteRange, Offset};
 
@@ -21,10 +22,8 @@ pub struct Upkeep {
     pub release_after: Option<Duration>,
     /// Whether what an unverified destination took counts as delivered.
     pub release_unverified: bool,
-    /// Time in which every held file is read again once; `None` for never.
-    pub scrub_period: Option<Duration>,
-    /// Bytes a second that this reads at most.
-    pub scrub_rate: u64,
+    /// How it reads the files that it holds again.
+    pub scrub: Scrub,
     /// Free bytes of the datadir's filesystem below which a warning is due.
     pub warn_free: u64,
 }
@@ -34,8 +33,10 @@ impl Default for Upkeep {
         Self {
             release_after: Some(limits::RELEASE_AFTER),
             release_unverified: false,
-            scrub_period: Some(limits::SCRUB_PERIOD),
-            scrub_rate: limits::SCRUB_RATE,
+            scrub: Scrub {
+                rate: limits::SCRUB_RATE,
+                period: Some(limits::SCRUB_PERIOD),
+            },
             warn_free: limits::WARN_FREE,
         }
     }
@@ -43,28 +44,17 @@ impl Default for Upkeep {
 
 pub(super) fn read(fields: &Fields<'_>) -> Result<Upkeep, Problem> {
     let default = Upkeep::default();
-    let rate = fields.size("scrub_rate")?;
-    if rate.is_some_and(|rate| rate < limits::SCRUB_RATE_MIN) {
-        let problem = format!(
-            "expected at least {} bytes a second",
-            limits::SCRUB_RATE_MIN
-        );
-        return Err(fields
-            .problem("scrub_rate", problem)
-            .hint("scrub_period: never turns it off"));
-    }
     Ok(Upkeep {
         release_after: period_or_never(fields, "release_after", default.release_after)?,
         release_unverified: fields
             .flag("release_unverified")?
             .unwrap_or(default.release_unverified),
-        scrub_period: period_or_never(fields, "scrub_period", default.scrub_period)?,
-        scrub_rate: rate.unwrap_or(default.scrub_rate),
+        scrub: scrub::read(fields, default.scrub)?,
         warn_free: fields.size("warn_free")?.unwrap_or(default.warn_free),
     })
 }
 
-fn period_or_never(
+pub(super) fn period_or_never(
     fields: &Fields<'_>,
     key: &str,
     default: Option<Duration>,

@@ -106,9 +106,9 @@ impl From<&ServerSettings> for Rules {
             validate: settings.validate_regex.clone(),
             min_free: settings.min_free,
             allow_unconditional: settings.unconditional == Unconditional::Allow,
-            scrub: Some(Scrub {
-                rate: settings.scrub_rate,
-                period: settings.scrub_period,
+            scrub: settings.scrub.period.map(|period| Scrub {
+                rate: settings.scrub.rate,
+                period,
             }),
             quarantine: Quarantine {
                 size: settings.quarantine_size,

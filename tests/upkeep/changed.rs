@@ -12,7 +12,7 @@ fn the_scrub_finds_a_changed_byte_and_the_file_is_delivered_anew() {
     let was = content(100_000);
     fs::write(home.log("a"), &was).unwrap();
     fs::write(home.log("b"), "untouched").unwrap();
-    let extra = "scrub_period: 500ms\nscrub_rate: 64MiB";
+    let extra = "scrub: {period: 500ms, rate: 64MiB}";
     let mut client = Client::start(&home.path("client"), &home.config(&[&server.url()], extra));
     wait_until("it is confirmed", || {
         is_confirmed(&client.datadir, "logs/a", was.len())
@@ -96,7 +96,7 @@ fn the_next_append_finds_a_change_at_the_head_and_at_the_seam_and_a_shrink() {
     for name in ["head", "seam", "shrunk"] {
         fs::write(home.log(name), &was).unwrap();
     }
-    let config = home.config(&[&server.url()], "scrub_period: never");
+    let config = home.config(&[&server.url()], "scrub: {period: never}");
     let client = Client::start(&home.path("client"), &config);
     for name in ["logs/head", "logs/seam", "logs/shrunk"] {
         wait_until(name, || is_confirmed(&client.datadir, name, was.len()));

@@ -23,8 +23,7 @@ pub(super) fn client(settings: &ClientSettings) -> Result<String, serde_yaml::Er
         connections: settings.connections,
         release_after: period_or_never(settings.upkeep.release_after),
         release_unverified: settings.upkeep.release_unverified,
-        scrub_period: period_or_never(settings.upkeep.scrub_period),
-        scrub_rate: size(settings.upkeep.scrub_rate),
+        scrub: Scrub::of(settings.upkeep.scrub),
         warn_free: size(settings.upkeep.warn_free),
         scan_paths: settings.patterns.iter().map(ScanPath::of).collect(),
         destinations: settings
@@ -57,10 +56,7 @@ pub(super) fn server(settings: &ServerSettings) -> Result<String, serde_yaml::Er
             Unconditional::Allow => "allow",
             Unconditional::Refuse => "refuse",
         },
-        scrub: Scrub {
-            rate: size(settings.scrub_rate),
-            period: span(settings.scrub_period),
-        },
+        scrub: Scrub::of(settings.scrub),
         quarantine: Quarantine {
             size: size(settings.quarantine_size),
             keep: span(settings.quarantine_keep),
@@ -92,8 +88,7 @@ struct Client<'a> {
     connections: usize,
     release_after: String,
     release_unverified: bool,
-    scrub_period: String,
-    scrub_rate: String,
+    scrub: Scrub,
     warn_free: String,
     scan_paths: Vec<ScanPath<'a>>,
     destinations: Vec<Destination<'a>>,
@@ -314,6 +309,15 @@ struct Scrub {
     period: String,
 }
 
+impl Scrub {
+    fn of(scrub: config::Scrub) -> Self {
+        Self {
+            rate: size(scrub.rate),
+            period: period_or_never(scrub.period),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Quarantine {
     size: String,
@@ -364,7 +368,7 @@ scan_interval: 1m 30s
 connections: 7
 release_after: never
 release_unverified: true
-scrub_rate: 3MiB
+scrub: {rate: 3MiB}
 scan_paths:
 - {name: "no", pattern: "/v/*", exclude: ["*.gz", "/v/#x"], owner: [app, 1000]}
 - {name: b, pattern: '/v/\*"x', regex_from: '^/v/(\d+): ', regex_to: "$1 # {ino}"}
