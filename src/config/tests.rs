@@ -570,12 +570,14 @@ fn bad_keys_and_values_of_a_clients_top_level() {
         ),
         (
             "scrub: {rate: 1000}",
-            (8, "scrub.rate", "at least 1024 bytes a second", "period: never"),
+            (
+                8,
+                "scrub.rate",
+                "at least 1024 bytes a second",
+                "period: never",
+            ),
         ),
-        (
-            "scrub_rate: 1MiB",
-            (8, "scrub_rate", "unknown key", ""),
-        ),
+        ("scrub_rate: 1MiB", (8, "scrub_rate", "unknown key", "")),
         ("warn_free: lots", (8, "warn_free", "\"256MiB\"", "")),
         ("tls: {}", (8, "tls", "unknown key", "there are ")),
     ] {

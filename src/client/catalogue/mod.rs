@@ -174,7 +174,17 @@ impl Catalogue {
         id: FileId,
         progress: impl Into<Arc<Progress>>,
     ) {
-        let progress = progress.into();
+        self.record_telling(destination, id, progress.into(), None);
+    }
+
+    /// The same with an event that tells of it, in one transaction.
+    pub fn record_telling(
+        &self,
+        destination: DestinationId,
+        id: FileId,
+        progress: Arc<Progress>,
+        event: Option<NewEvent>,
+    ) {
         let mut state = self.state();
         if let Some(entry) = state.files.get_mut(&id) {
             let length = progress.confirmed.length;
@@ -184,7 +194,7 @@ impl Catalogue {
                 state.unwritten.lengths.insert(id, length);
             }
         }
-        state.unwritten.progress.insert((destination, id), progress);
+        state.unwritten.record((destination, id), progress, event);
     }
 
     /// Whether what is known of an active file at a destination is from an earlier run: what was
@@ -247,20 +257,14 @@ impl Catalogue {
         }
     }
 
-    /// Records an event about a file, with the next [`flush`](Self::flush).
-    pub fn event(&self, kind: EventKind, name: &StableName, detail: impl Into<String>) {
-        let event = new_event(kind, name, detail);
-        self.state().unwritten.push(event);
-    }
-
     /// Records what is known of a destination, with the next [`flush`](Self::flush) and before any
     /// progress: what was confirmed by a commit is never known without the commit's number.
     pub fn know(&self, destination: DestinationId, row: Destination) {
         self.state().unwritten.destinations.insert(destination, row);
     }
 
-    /// Writes what [`know`](Self::know), [`record`](Self::record), [`observed`](Self::observed) and
-    /// [`event`](Self::event) have left, in transactions of bounded size. With an error, what was
+    /// Writes what [`know`](Self::know), [`record`](Self::record) and [`observed`](Self::observed)
+    /// have left, in transactions of bounded size. With an error, what was
     /// not written stays for the next call.
     pub fn flush(&self) -> Result<(), IndexError> {
         let _flushing = lock(&self.flushing);

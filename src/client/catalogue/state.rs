@@ -193,11 +193,21 @@ impl Entry {
     }
 }
 
+/// A row that is to be written, and what is to be told of the changes that led to it: in one
+/// transaction, so that no crash leaves one without the other.
+pub(super) struct Recording {
+    row: Arc<Progress>,
+    told: Vec<NewEvent>,
+}
+
+/// Most events that wait with one row.
+const TOLD: usize = 8;
+
 /// What the rows do not say yet.
 #[derive(Default)]
 pub(super) struct Unwritten {
     pub(super) destinations: HashMap<DestinationId, Destination>,
-    pub(super) progress: HashMap<(DestinationId, FileId), Arc<Progress>>,
+    progress: HashMap<(DestinationId, FileId), Recording>,
     pub(super) lengths: HashMap<FileId, Offset>,
     pub(super) times: HashMap<FileId, Times>,
     pub(super) sources: HashMap<FileId, Vec<u8>>,
@@ -213,6 +223,24 @@ impl Unwritten {
             self.events.remove(0);
         }
         self.events.push(event);
+    }
+
+    /// Records a row with the event that tells of the change.
+    pub(super) fn record(
+        &mut self,
+        key: (DestinationId, FileId),
+        row: Arc<Progress>,
+        event: Option<NewEvent>,
+    ) {
+        let recording = self.progress.entry(key).or_insert_with(|| Recording {
+            row: Arc::clone(&row),
+            told: Vec::new(),
+        });
+        recording.row = row;
+        if recording.told.len() >= TOLD {
+            recording.told.remove(0);
+        }
+        recording.told.extend(event);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -243,7 +271,13 @@ impl Unwritten {
     /// Puts back what could not be written, newer values excepted.
     pub(super) fn put_back(&mut self, old: Self) {
         put_back(&mut self.destinations, old.destinations);
-        put_back(&mut self.progress, old.progress);
+        for (key, mut before) in old.progress {
+            if let Some(newer) = self.progress.remove(&key) {
+                before.row = newer.row;
+                before.told.extend(newer.told);
+            }
+            self.progress.insert(key, before);
+        }
         put_back(&mut self.lengths, old.lengths);
         put_back(&mut self.times, old.times);
         put_back(&mut self.sources, old.sources);
@@ -256,8 +290,9 @@ impl Unwritten {
         let mut changes = Vec::new();
         let destinations = self.destinations.iter();
         changes.extend(destinations.map(|(id, row)| ClientChange::Destination(*id, row.clone())));
-        changes.extend(self.progress.iter().map(|((destination, id), progress)| {
-            ClientChange::Progress(*destination, *id, Box::new(Progress::clone(progress)))
+        changes.extend(self.progress.iter().map(|((destination, id), recording)| {
+            let row = Progress::clone(&recording.row);
+            ClientChange::Progress(*destination, *id, Box::new(row))
         }));
         let lengths = self.lengths.iter();
         changes.extend(lengths.map(|(id, length)| ClientChange::Length(*id, *length)));
@@ -272,7 +307,10 @@ impl Unwritten {
             ClientChange::Pattern { id: *id, pattern }
         }));
         changes.extend(self.scrubbed.map(ClientChange::Scrubbed));
-        changes.extend(self.events.iter().cloned().map(ClientChange::Event));
+        let told = self.progress.values().flat_map(|recording| &recording.told);
+        let mut events: Vec<NewEvent> = told.chain(&self.events).cloned().collect();
+        events.sort_by_key(|event| event.at);
+        changes.extend(events.into_iter().map(ClientChange::Event));
         changes
     }
 }
@@ -296,4 +334,66 @@ fn take<K: Copy + Eq + Hash, V>(map: &mut HashMap<K, V>) -> HashMap<K, V> {
 /// Opens a source by its path, of whatever kind it is by now.
 pub(super) fn reopen(source: &[u8]) -> io::Result<File> {
     way::open_file(Path::new(std::ffi::OsStr::from_bytes(source)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::catalogue::new_event;
+    use crate::index::EventKind;
+    use crate::index::client::{ProgressState, Seam};
+    use crate::prefix::PrefixHasher;
+    use crate::sys::clock;
+    use crate::types::{Prefix, StableName};
+
+    fn row() -> Arc<Progress> {
+        Arc::new(Progress {
+            confirmed: Prefix::empty(),
+            hasher: PrefixHasher::new().state(),
+            seam: Seam {
+                head: [0; 32],
+                tail: [0; 32],
+            },
+            confirmed_at: clock::now(),
+            state: ProgressState::Conflict,
+            verified: true,
+        })
+    }
+
+    #[test]
+    fn a_row_and_what_is_told_of_it_go_into_one_transaction() {
+        let mut unwritten = Unwritten::default();
+        let count = 3 * BATCH as u64;
+        for number in 0..count {
+            let name = StableName::parse(number.to_string()).unwrap();
+            let event = new_event(EventKind::Conflict, &name, "");
+            unwritten.record((DestinationId(1), FileId(number)), row(), Some(event));
+        }
+        // One could not be written, and is recorded again meanwhile.
+        let failed = unwritten.take();
+        for number in 0..count {
+            unwritten.record((DestinationId(1), FileId(number)), row(), None);
+        }
+        unwritten.put_back(failed);
+        let mut written = 0;
+        loop {
+            let batch = unwritten.take();
+            if batch.is_empty() {
+                break;
+            }
+            let (mut rows, mut told) = (Vec::new(), Vec::new());
+            for change in batch.changes() {
+                match change {
+                    ClientChange::Progress(_, id, _) => rows.push(id.0.to_string().into_bytes()),
+                    ClientChange::Event(event) => told.push(event.subject),
+                    other => panic!("{other:?}"),
+                }
+            }
+            written += rows.len() as u64;
+            rows.sort_unstable();
+            told.sort_unstable();
+            assert_eq!(rows, told);
+        }
+        assert_eq!(written, count);
+    }
 }

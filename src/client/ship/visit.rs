@@ -20,8 +20,8 @@ use crate::client::plan::{
     Asked, Charge, Closed, Course, FileError, Remote, Step, StopReason, Trust, View, next,
 };
 use crate::client::source::{ReadError, Source};
-use crate::index::EventKind;
 use crate::index::client::{DestinationId, Progress, ProgressState};
+use crate::index::{EventKind, NewEvent};
 use crate::limits::PIECE_START;
 use crate::sys::clock;
 use crate::types::{ByteRange, Offset, Prefix};
@@ -66,6 +66,8 @@ pub(super) struct Visit {
     seam_seen: bool,
     closed_today: bool,
     moved: bool,
+    /// What is told of the next row.
+    telling: Option<NewEvent>,
     ending: Ending,
 }
 
@@ -153,6 +155,7 @@ impl Visit {
             seam_seen: false,
             closed_today,
             moved: false,
+            telling: None,
             ending: setting.ending.clone(),
         }))
     }
@@ -373,10 +376,11 @@ impl Visit {
             "{} has {} of {had} confirmed bytes; the rest is sent again",
             setting.called, prefix.length
         );
-        setting
-            .catalogue
-            .event(EventKind::ServerRestored, &self.tracked.name, detail);
-        self.adopt(setting, prefix)
+        let name = self.tracked.name.as_bytes();
+        self.telling = Some(NewEvent::now(EventKind::ServerRestored, name, detail));
+        let adopted = self.adopt(setting, prefix);
+        self.telling = None;
+        adopted
     }
 
     fn append(
@@ -523,8 +527,9 @@ impl Visit {
     fn put(&mut self, setting: &Setting, progress: Progress) {
         let progress = Arc::new(progress);
         self.progress = Some(Arc::clone(&progress));
-        let id = self.tracked.id;
-        setting.catalogue.record(setting.destination, id, progress);
+        let (id, told) = (self.tracked.id, self.telling.take());
+        let catalogue = &setting.catalogue;
+        catalogue.record_telling(setting.destination, id, progress, told);
     }
 
     /// Says how long the generation is, when its bytes wait longer than a turn.

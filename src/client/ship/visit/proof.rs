@@ -6,8 +6,8 @@ use crate::client::plan::{Charge, FileError, Remote, Search};
 use crate::client::ship::cursor::Cursor;
 use crate::client::ship::piece::read_on;
 use crate::client::source::ReadError;
-use crate::index::EventKind;
 use crate::index::client::{Progress, ProgressState};
+use crate::index::{EventKind, NewEvent};
 use crate::types::Offset;
 
 /// What the destination's tasks remember of a file from one turn to the next.
@@ -94,14 +94,16 @@ impl Visit {
             },
             None => at(&Cursor::new(), state.clone(), false),
         };
-        self.put(setting, progress);
         let kind = match (error, state) {
-            (FileError::Diverged { .. }, _) => EventKind::Diverged,
-            (FileError::Retired { .. }, _) => EventKind::Retired,
-            (_, ProgressState::Conflict) => EventKind::Conflict,
-            _ => return,
+            (FileError::Diverged { .. }, _) => Some(EventKind::Diverged),
+            (FileError::Retired { .. }, _) => Some(EventKind::Retired),
+            (_, ProgressState::Conflict) => Some(EventKind::Conflict),
+            _ => None,
         };
-        let detail = format!("{}: {error}", setting.called);
-        setting.catalogue.event(kind, &self.tracked.name, detail);
+        self.telling = kind.map(|kind| {
+            let detail = format!("{}: {error}", setting.called);
+            NewEvent::now(kind, self.tracked.name.as_bytes(), detail)
+        });
+        self.put(setting, progress);
     }
 }

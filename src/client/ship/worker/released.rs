@@ -11,7 +11,7 @@ use crate::client::http::Payload;
 use crate::client::plan::{Asked, FileError, Heard, Remote, heard};
 use crate::client::ship::schedule::{Ended, Job};
 use crate::index::client::{ClientState, Progress, ProgressState};
-use crate::index::{EventKind, IndexError};
+use crate::index::{EventKind, IndexError, NewEvent};
 use crate::sys::clock;
 use crate::types::{FileId, Offset, StableName};
 use crate::wire::Condition;
@@ -152,18 +152,19 @@ impl Worker {
             return;
         }
         let (shared, name) = (&self.shared, &released.name);
-        if let Some((kind, detail)) = told {
+        let told = told.map(|(kind, detail)| {
             if kind == EventKind::Refilled {
                 tracing::info!("{name}: {detail}");
             } else {
                 tracing::error!("{name}: {detail}");
             }
-            shared.catalogue.event(kind, name, detail);
-        }
-        let progress = Progress {
+            NewEvent::now(kind, name.as_bytes(), detail)
+        });
+        let progress = Arc::new(Progress {
             state,
             ..released.progress.clone()
-        };
-        shared.catalogue.record(shared.destination, id, progress);
+        });
+        let catalogue = &shared.catalogue;
+        catalogue.record_telling(shared.destination, id, progress, told);
     }
 }
