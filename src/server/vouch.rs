@@ -123,7 +123,8 @@ pub(crate) fn vouch_and_cut(
     Ok(name)
 }
 
-/// Bytes that are written, and the row that vouches for them, on their way to being durable.
+/// Bytes that are written, and the row that vouches for them, on their way to being durable. One that
+/// is dropped on that way (somebody panicked) has failed: its path must not stay busy.
 #[derive(Debug)]
 pub(super) struct Landing {
     entry: Arc<Entry>,
@@ -134,10 +135,15 @@ pub(super) struct Landing {
     /// What is known after the commit.
     shown: Shown,
     gained: u64,
-    answer: Answer,
-    /// Given up when it is committed, or never will be.
-    hold: Hold,
-    reply: Reply,
+    /// The answer if all goes well, what is held of a quota until then, and who waits; `None` once
+    /// that is answered.
+    waiting: Option<(Answer, Hold, Reply)>,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.fail(&Trouble::Busy("it was broken off before it was durable"));
+    }
 }
 
 impl Landing {
@@ -172,9 +178,11 @@ impl Landing {
             is_new,
             shown: state.shown(),
             gained,
-            answer: Answer::done(vouching.creates).about(Some(state.shown())),
-            hold,
-            reply,
+            waiting: Some((
+                Answer::done(vouching.creates).about(Some(state.shown())),
+                hold,
+                reply,
+            )),
         })
     }
 
@@ -203,7 +211,7 @@ impl Landing {
     }
 
     /// First the path goes on, then the client learns of it.
-    fn landed(self, core: &Arc<Core>) {
+    fn landed(mut self, core: &Arc<Core>) {
         let traffic = &core.traffic;
         traffic.appends.fetch_add(1, Ordering::Relaxed);
         traffic.bytes.fetch_add(self.gained, Ordering::Relaxed);
@@ -219,13 +227,19 @@ impl Landing {
             let core_after = Arc::clone(core);
             core.tasks.spawn_blocking(move || next.land(&core_after));
         }
-        // Or a client that goes on at once would be counted twice.
-        drop(self.hold);
-        self.reply.send(self.answer);
+        if let Some((answer, hold, reply)) = self.waiting.take() {
+            // Or a client that goes on at once would be counted twice.
+            drop(hold);
+            reply.send(answer);
+        }
     }
 
     /// Nobody knows what the file holds now, nor do those who were judged by it.
-    fn fail(self, trouble: &Trouble) {
+    fn fail(&mut self, trouble: &Trouble) {
+        let Some((_, hold, reply)) = self.waiting.take() else {
+            return;
+        };
+        drop(hold);
         let mut slot = self.entry.slot();
         let behind = slot.flight.as_mut().map(Flight::fail);
         if !slot.is_claimed() {
@@ -233,10 +247,13 @@ impl Landing {
         }
         drop(slot);
         self.entry.notify();
-        self.reply.send(trouble.to_put());
-        for landing in behind.unwrap_or_default() {
-            let busy = Trouble::Busy("what it continues could not be made durable");
-            landing.reply.send(busy.to_put());
+        reply.send(trouble.to_put());
+        for mut landing in behind.unwrap_or_default() {
+            if let Some((_, hold, reply)) = landing.waiting.take() {
+                drop(hold);
+                let busy = Trouble::Busy("what it continues could not be made durable");
+                reply.send(busy.to_put());
+            }
         }
     }
 }
@@ -341,4 +358,71 @@ fn advance(state: &mut FileState, row: ServerFile, hasher: PrefixHasher, stat: F
         .ahead
         .retain(|kept| kept.length() > length && kept.length() <= size && !shrinks);
     state.asked.retain(|prefix| prefix.length < length);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::files::{Files, Work};
+    use crate::server::reply::{self, Awaited, Event};
+    use crate::sys::dir::Dir;
+    use crate::wire::Problem;
+
+    /// Writes this range, as it were; what is to be begun of it, and who waits for its answer.
+    async fn write(
+        files: &Files,
+        path: &WirePath,
+        file: &Arc<DataFile>,
+        range: ByteRange,
+    ) -> (Option<Landing>, Awaited) {
+        let claim = files.claim(path, Work::Receiving(range)).await.unwrap();
+        let (reply, awaited) = reply::pair(false);
+        let begun = claim.hand_over(|entry, slot, _| {
+            let state = FileState::absent(Epoch::default());
+            let landing = Landing {
+                entry: Arc::clone(entry),
+                file: Arc::clone(file),
+                epoch: Epoch::default(),
+                changes: Vec::new(),
+                is_new: false,
+                shown: state.shown(),
+                gained: range.len(),
+                waiting: Some((Answer::done(false), Hold::default(), reply)),
+            };
+            slot.state = Some(Box::new(state));
+            let flight = slot.flight.get_or_insert_default();
+            flight.add(landing, range.end())
+        });
+        (begun, awaited)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_landing_that_breaks_off_leaves_its_path_free() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = Dir::open(scratch.path()).unwrap();
+        let file = dir.create_file(b"a", 0o600).unwrap();
+        let file = Arc::new(DataFile::new(file, Offset::ZERO));
+        let (files, path) = (Files::new(4), WirePath::decode("/a").unwrap());
+        let range = |start, end| {
+            let offset = |at| Offset::new(at).unwrap();
+            ByteRange::new(offset(start), offset(end)).unwrap()
+        };
+        let (first, one) = write(&files, &path, &file, range(0, 5)).await;
+        let (second, other) = write(&files, &path, &file, range(5, 9)).await;
+        assert!(second.is_none(), "it waits for the first");
+        let landing = first.unwrap();
+        let thread = std::thread::spawn(move || {
+            let _landing = landing;
+            std::panic::resume_unwind(Box::new("in the middle of it"));
+        });
+        thread.join().unwrap_err();
+        for mut awaited in [one, other] {
+            let Event::Answer(answer) = awaited.next().await else {
+                panic!("nothing was to be decided");
+            };
+            assert_eq!(answer.problem(), Some(Problem::Busy));
+        }
+        let claim = files.claim(&path, Work::Looking).await.unwrap();
+        assert!(claim.state.is_none() && !claim.is_in_flight());
+    }
 }
