@@ -224,6 +224,21 @@ where
         Ok(greatest.filter(on))
     }
 
+    /// The greatest key, whatever has become of its row.
+    pub(crate) fn last_key(&self) -> Result<Option<K>, Problem> {
+        let last = self.table.last()?;
+        let key = last.map(|(key, _)| {
+            let key = key.value();
+            K::decode(key).ok_or_else(|| self.damaged(key, "its key is malformed"))
+        });
+        key.transpose()
+    }
+
+    /// Whether there is a row, damaged or not.
+    pub(crate) fn has(&self, key: &K) -> Result<bool, Problem> {
+        Ok(self.table.get(&key.encode()[..])?.is_some())
+    }
+
     /// The row with the greatest key.
     pub(crate) fn last(&self) -> Result<Option<(K, V)>, Problem> {
         let Some((key, value)) = self.table.last()? else {

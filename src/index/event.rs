@@ -133,7 +133,8 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Writes `events` behind those that are there. When the transaction then fails,
+    /// Writes `events` behind those that are there, damaged ones too: what happens to a row that was
+    /// written must not keep from being told what happens now. When the transaction then fails,
     /// [`forget`](Self::forget) has to follow.
     pub(crate) fn append<'e>(
         &mut self,
@@ -145,18 +146,24 @@ impl Log {
             return Ok(());
         }
         let mut rows = EVENTS.write(transaction)?;
-        let mut next = rows.last()?.map_or(1, |(sequence, _)| sequence + 1);
+        let last = rows.last_key()?;
+        let mut next = last.map_or(1, |sequence| sequence.saturating_add(1));
         for event in events {
-            if let Some(sequence) = self.repeated(event)
-                && let Some(mut first) = rows.get(&sequence)?
-            {
+            let first = match self.repeated(event) {
+                Some(sequence) => match rows.get(&sequence) {
+                    Err(Problem::Row { .. }) => None,
+                    first => first?.map(|first| (sequence, first)),
+                },
+                None => None,
+            };
+            if let Some((sequence, mut first)) = first {
                 first.times = first.times.saturating_add(1);
                 rows.put(&sequence, &first)?;
                 continue;
             }
             rows.put(&next, &Event::first(event))?;
             self.remember(event, next);
-            next += 1;
+            next = next.saturating_add(1);
         }
         while rows.len()? > EVENT_ROWS {
             rows.remove_first()?;

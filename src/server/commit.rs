@@ -28,11 +28,14 @@ use crate::types::{CommitNumber, WirePath};
 pub(crate) struct Epoch(u64);
 
 /// Why changes were not committed, as far as anybody knows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Uncommitted {
     /// The index failed, or has since the changes were derived.
     #[error("the index could not be written")]
     Index,
+    /// The index does not take them: a row that they change is damaged, say.
+    #[error("{0}")]
+    Refused(String),
     /// A directory on the way to the file could not be synced.
     #[error("the way to the file could not be made durable")]
     Way,
@@ -251,7 +254,9 @@ impl Thread {
     fn commit_singly(&mut self, group: Vec<Job>, failure: &IndexError) -> Result<(), IndexError> {
         if group.len() == 1 {
             error!("a change of the index was refused: {failure}");
-            refuse(group);
+            for job in group {
+                (job.done)(Err(Uncommitted::Refused(failure.to_string())));
+            }
             return Ok(());
         }
         let mut group = group.into_iter();
@@ -397,6 +402,19 @@ mod tests {
         });
         thread.commit_singly(group.into(), &never_mind()).unwrap();
         assert_eq!(told.try_iter().collect::<Vec<_>>(), [true, true]);
+
+        // One alone is told why.
+        let (tell, told) = mpsc::channel();
+        let job = Job {
+            epoch,
+            new_file: None,
+            changes: event("three"),
+            done: Box::new(move |result| tell.send(result).unwrap()),
+        };
+        let failure = never_mind();
+        thread.commit_singly(vec![job], &failure).unwrap();
+        let expected = Err(Uncommitted::Refused(failure.to_string()));
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [expected]);
     }
 
     /// Some error of an index.

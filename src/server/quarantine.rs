@@ -81,10 +81,10 @@ pub(super) fn set_aside_with(
         name: name.clone(),
         row: Box::new(kept),
     };
-    if commit(vec![kept, ServerChange::Event(event)]).is_err() {
+    if let Err(failure) = commit(vec![kept, ServerChange::Event(event)]) {
         // The tail is where it was: each retry would leave one more copy of it.
         core.dir.unlink(&relative(&name))?;
-        return Err(Trouble::Busy("the index could not be written"));
+        return Err(failure.into());
     }
     file.cut(range.start())?;
     Ok(name)

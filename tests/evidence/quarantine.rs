@@ -167,3 +167,40 @@ fn the_end_of_a_file_is_kept_where_the_command_says() {
     let (_, copy) = line.trim_end().split_once("are kept as ").unwrap();
     assert_eq!(fs::read(copy).unwrap(), b"o\n");
 }
+
+/// One bit in what was told last keeps an operator from nothing.
+#[test]
+fn a_file_is_moved_aside_though_the_newest_event_is_damaged() {
+    let mut pair = Pair::new(&[("a", b"hello\n")]);
+    pair.server.kill();
+    fs::write(pair.copy("a"), "jello\n").unwrap();
+    pair.server.restart();
+    wait_until("the client has found it out", || {
+        kinds(&pair, "x/a") == ["discovered", "diverged"]
+    });
+    assert!(pair.client.terminate().success());
+    assert!(pair.server.terminate().success());
+    let server = pair.server.datadir.clone();
+    let database = server.join(".shaftlog/server.redb");
+    let mut bytes = fs::read(&database).unwrap();
+    let words = b"it differs between byte";
+    let places: Vec<_> = (0..bytes.len() - words.len())
+        .filter(|&at| bytes[at..].starts_with(words))
+        .collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at] ^= 1;
+    }
+    fs::write(&database, bytes).unwrap();
+    let output = told(&["quarantine", "/x/a"], &server, &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(!pair.copy("a").exists());
+    let (exit, faults) = json(&["db", "check"], &server);
+    let damaged = |fault: &Value| fault["in"] == "events";
+    assert!(exit == Some(3) && faults.iter().all(damaged), "{faults:?}");
+    pair.server.restart();
+    pair.client.restart();
+    wait_until("it is delivered anew", || {
+        pair.server.holds("x/a", b"hello\n")
+    });
+}

@@ -42,8 +42,12 @@ pub(super) fn close(past: &mut Past<'_>, last: &ServerFile) -> Result<(), Proble
 /// Odd evidence of a length stays as it was first recorded.
 fn keep(past: &mut Past<'_>, of: &ServerFile, row: &HistoryRow) -> Result<(), Problem> {
     let key = (of.id, of.vouched.length);
-    if past.get(&key)?.is_some_and(|kept| kept.odd) {
-        return Ok(());
+    match past.get(&key) {
+        Ok(Some(kept)) if kept.odd => return Ok(()),
+        // A damaged row stays for whoever checks, and hinders nobody; nor does one beside.
+        Err(Problem::Row { .. }) if past.has(&key)? => return Ok(()),
+        Ok(_) | Err(Problem::Row { .. }) => {}
+        Err(other) => return Err(other),
     }
     past.put(&key, row).map(|_| ())
 }

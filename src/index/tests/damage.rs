@@ -6,13 +6,13 @@ use redb::TableDefinition;
 
 use crate::index::codec::{open_row, seal_row};
 use crate::index::engine::builder;
+use crate::index::event::Log;
 use crate::index::inspect::Inspection;
-use crate::index::server::tests::{Fixture, at, path, row};
-use crate::index::server::{ServerChange, ServerFile, ServerIndex};
+use crate::index::server::tests::{Fixture, at, event, path, row};
+use crate::index::server::{ServerChange, ServerFile, ServerIndex, ServerState};
 use crate::types::{FileId, WirePath};
 
-type Raw = TableDefinition<'static, &'static [u8], &'static [u8]>;
-const RAW: Raw = TableDefinition::new("files");
+type Raw<'name> = TableDefinition<'name, &'static [u8], &'static [u8]>;
 
 #[test]
 fn a_flipped_bit_of_a_row_is_noticed() {
@@ -32,23 +32,19 @@ fn a_flipped_bit_of_a_row_is_noticed() {
     }
 }
 
-/// Replaces row `key` of the files by what `change` makes of it, behind the codec's back.
+/// Replaces row `key` of a table by what `change` makes of it, behind the codec's back.
 fn tamper(
     fixture: &Fixture,
-    key: &str,
+    table: &str,
+    key: &[u8],
     change: impl FnOnce(Vec<u8>, Vec<u8>) -> (Vec<u8>, Vec<u8>),
 ) {
     let database = builder().open(fixture.file()).unwrap();
     let transaction = database.begin_write().unwrap();
     {
-        let mut table = transaction.open_table(RAW).unwrap();
-        let old = table
-            .remove(key.as_bytes())
-            .unwrap()
-            .unwrap()
-            .value()
-            .to_vec();
-        let (key, value) = change(key.as_bytes().to_vec(), old);
+        let mut table = transaction.open_table(Raw::new(table)).unwrap();
+        let old = table.remove(key).unwrap().unwrap().value().to_vec();
+        let (key, value) = change(key.to_vec(), old);
         table.insert(&key[..], &value[..]).unwrap();
     }
     transaction.commit().unwrap();
@@ -68,7 +64,7 @@ fn three_files() -> Fixture {
 #[test]
 fn a_damaged_row_is_an_error_that_names_it_and_spares_the_others() {
     let fixture = three_files();
-    tamper(&fixture, "log/b", |key, mut value| {
+    tamper(&fixture, "files", b"log/b", |key, mut value| {
         *value.last_mut().unwrap() ^= 1;
         (key, value)
     });
@@ -159,4 +155,71 @@ fn no_flipped_bit_of_the_file_gives_a_wrong_answer() {
         noticed += usize::from(read_all(&fixture, &rows) != Ok(true));
     }
     assert!(noticed > 0, "no flip hit anything");
+}
+
+/// What the operator does about a file must not be hindered by what has become of older rows.
+#[test]
+fn damaged_evidence_keeps_nothing_from_being_recorded() {
+    let fixture = Fixture::new();
+    let index = fixture.open();
+    let last = row(FileId(1), b"ab", 0);
+    let frozen = ServerFile {
+        state: ServerState::Diverged,
+        updated: at(60),
+        ..last.clone()
+    };
+    for file in [last, frozen] {
+        index
+            .commit(&[ServerChange::put(path("/a"), file), event(0, "a")])
+            .unwrap();
+    }
+    drop(index);
+    let flip = |key: Vec<u8>, mut value: Vec<u8>| {
+        *value.last_mut().unwrap() ^= 1;
+        (key, value)
+    };
+    tamper(&fixture, "events", &1_u64.to_be_bytes(), flip);
+    let key = [1_u64.to_be_bytes(), 2_u64.to_be_bytes()].concat();
+    tamper(&fixture, "history", &key, flip);
+
+    let index = fixture.open();
+    let close = ServerChange::Close {
+        path: path("/a"),
+        moving: None,
+    };
+    index.commit(&[close, event(60, "a")]).unwrap();
+    assert_eq!(index.file(&path("/a")).unwrap(), None);
+    assert_eq!(index.events(2, 10).unwrap().len(), 1);
+    // They are not repaired either.
+    let text = |error: crate::index::IndexError| error.to_string();
+    assert!(text(index.events(0, 10).unwrap_err()).contains("`events`"));
+    assert!(text(index.past_of(FileId(1)).unwrap_err()).contains("`history`"));
+}
+
+#[test]
+fn an_event_whose_first_row_is_damaged_is_told_anew() {
+    let fixture = Fixture::new();
+    let index = fixture.open();
+    index.commit(&[event(0, "a")]).unwrap();
+    drop(index);
+    let mut log = Log::default();
+    let database = builder().open(fixture.file()).unwrap();
+    let append = |log: &mut Log, damage: bool| {
+        let transaction = database.begin_write().unwrap();
+        let ServerChange::Event(event) = event(0, "b") else {
+            panic!("no event")
+        };
+        log.append(&transaction, [&event]).unwrap();
+        if damage {
+            let mut rows = transaction.open_table(Raw::new("events")).unwrap();
+            rows.insert(&2_u64.to_be_bytes()[..], &b"damaged"[..])
+                .unwrap();
+        }
+        transaction.commit().unwrap();
+    };
+    append(&mut log, true);
+    append(&mut log, false);
+    drop(database);
+    let index = fixture.open();
+    assert_eq!(index.events(3, 10).unwrap().len(), 1);
 }
