@@ -17,6 +17,7 @@ mod trust {
     pub mod certificates;
     pub mod commands;
     pub mod directories;
+    pub mod expiry;
     pub mod handshakes;
     pub mod identities;
     pub mod limits;

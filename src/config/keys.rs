@@ -115,6 +115,7 @@ pub(super) const SERVER: &[Key] = &[
     optional("limits"),
     optional("quota"),
     optional("files"),
+    later("append_only"),
 ];
 
 /// `files` of a server.

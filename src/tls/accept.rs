@@ -108,6 +108,7 @@ fn make(mut reading: Reading, is_optional: bool) -> Result<Made<ServerConfig>, T
                 WebPkiClientVerifier::builder_with_provider(roots, super::provider());
             let list = reading.take("crl")?;
             if let Some(list) = &list {
+                terms.extend(Term::of_lists(list)?);
                 // Of a CA without a list nothing is revoked: a new CA would otherwise shut all of
                 // its clients out until it has one.
                 verifier = verifier

@@ -2,9 +2,9 @@
 //! are good for. Pure.
 
 use jiff::Timestamp;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use x509_parser::extensions::GeneralName;
-use x509_parser::parse_x509_certificate;
+use x509_parser::{parse_x509_certificate, parse_x509_crl};
 
 use crate::types::{Identity, NoIdentity};
 
@@ -33,13 +33,31 @@ pub(super) fn identity(certificate: &CertificateDer<'_>) -> Result<Identity, NoI
     }
 }
 
-/// From when and until when it is good; `None` for what cannot be read.
-pub(super) fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
+/// Whose something is, and from when until when it is good.
+pub(super) struct Validity {
+    /// Distinguished name.
+    pub(super) subject: String,
+    pub(super) from: Timestamp,
+    pub(super) until: Timestamp,
+}
+
+/// That of a certificate; `None` for what cannot be read.
+pub(super) fn validity(certificate: &CertificateDer<'_>) -> Option<Validity> {
     let (_, certificate) = parse_x509_certificate(certificate).ok()?;
     let validity = certificate.validity();
-    let time = |seconds| Timestamp::from_second(seconds).ok();
-    Some((
-        time(validity.not_before.timestamp())?,
-        time(validity.not_after.timestamp())?,
-    ))
+    Some(Validity {
+        subject: certificate.subject().to_string(),
+        from: Timestamp::from_second(validity.not_before.timestamp()).ok()?,
+        until: Timestamp::from_second(validity.not_after.timestamp()).ok()?,
+    })
+}
+
+/// That of a revocation list: its issuer, and when the next one is due.
+pub(super) fn list_validity(list: &CertificateRevocationListDer<'_>) -> Option<Validity> {
+    let (_, list) = parse_x509_crl(list).ok()?;
+    Some(Validity {
+        subject: list.issuer().to_string(),
+        from: Timestamp::from_second(list.last_update().timestamp()).ok()?,
+        until: Timestamp::from_second(list.next_update()?.timestamp()).ok()?,
+    })
 }

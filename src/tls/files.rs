@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::{InconsistentKeys, RootCertStore};
 
-use super::certificate;
+use super::certificate::{self, Validity};
 use super::error::{Flaw, TlsError};
 use crate::limits::{EXPIRY_WARNING, TLS_FILE_BYTES};
 use crate::sys;
@@ -196,6 +196,8 @@ pub struct Term {
     pub key: &'static str,
     /// The file.
     pub file: PathBuf,
+    /// Whose certificate it is, or who issued the list.
+    pub subject: String,
     /// When it begins.
     pub from: Timestamp,
     /// When it ends.
@@ -209,14 +211,21 @@ impl Term {
         certificates: &[CertificateDer<'_>],
         prefers: impl Fn(&Self, &Self) -> bool,
     ) -> Option<Self> {
-        let terms = certificates.iter().filter_map(|certificate| {
-            let (from, until) = certificate::validity(certificate)?;
-            Some(Self {
-                key: file.key,
-                file: file.path.clone(),
-                from,
-                until,
-            })
+        let terms = certificates.iter().filter_map(certificate::validity);
+        Self::preferred(file, terms, prefers)
+    }
+
+    fn preferred(
+        file: &Named,
+        terms: impl Iterator<Item = Validity>,
+        prefers: impl Fn(&Self, &Self) -> bool,
+    ) -> Option<Self> {
+        let terms = terms.map(|validity| Self {
+            key: file.key,
+            file: file.path.clone(),
+            subject: validity.subject,
+            from: validity.from,
+            until: validity.until,
         });
         terms.reduce(|one, other| if prefers(&one, &other) { one } else { other })
     }
@@ -229,18 +238,68 @@ impl Term {
         }))
     }
 
-    /// What is to be said of it now: that it has ended, has not begun or ends soon.
-    pub fn worry(&self, now: Timestamp) -> Option<String> {
+    /// That of a file of revocation lists: it is out of date when one of them is.
+    pub(super) fn of_lists(content: &Content) -> Result<Option<Self>, TlsError> {
+        let lists = content.lists()?;
+        let terms = lists.iter().filter_map(certificate::list_validity);
+        Ok(Self::preferred(&content.file, terms, |one, other| {
+            one.until <= other.until
+        }))
+    }
+
+    /// How it stands now.
+    pub fn standing(&self, now: Timestamp) -> Standing {
         let left = Duration::try_from(now.duration_until(self.until)).unwrap_or_default();
         if now > self.until {
-            Some(format!("expired at {}", self.until))
+            Standing::Expired
         } else if now < self.from {
-            Some(format!("is not valid before {}", self.from))
+            Standing::NotYetValid
         } else if left < EXPIRY_WARNING {
-            let days = left.as_secs() / (24 * 3600);
-            Some(format!("expires in {days} days, at {}", self.until))
+            Standing::ExpiresSoon {
+                days: left.as_secs() / (24 * 3600),
+            }
         } else {
-            None
+            Standing::Good
+        }
+    }
+
+    /// What is to be said of it now: that it has ended, has not begun or ends soon.
+    pub fn worry(&self, now: Timestamp) -> Option<String> {
+        match self.standing(now) {
+            Standing::Good => None,
+            Standing::ExpiresSoon { days } => {
+                Some(format!("expires in {days} days, at {}", self.until))
+            }
+            Standing::Expired => Some(format!("expired at {}", self.until)),
+            Standing::NotYetValid => Some(format!("is not valid before {}", self.from)),
+        }
+    }
+}
+
+/// How a [`Term`] stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// For longer than people are warned ahead.
+    Good,
+    /// It ends in so many days.
+    ExpiresSoon {
+        /// Whole days.
+        days: u64,
+    },
+    /// It has ended.
+    Expired,
+    /// It has not begun.
+    NotYetValid,
+}
+
+impl Standing {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::ExpiresSoon { .. } => "expires_soon",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
         }
     }
 }
@@ -257,6 +316,7 @@ mod tests {
             let term = Term {
                 key: "cert",
                 file: "/c".into(),
+                subject: String::new(),
                 from: now + day * from,
                 until: now + day * until,
             };

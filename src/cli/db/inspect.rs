@@ -1,5 +1,6 @@
 //! `shaftlog db inspect`: the rows of either database, as tables for people or as JSON lines.
 
+use super::certificates;
 use super::filter::Filter;
 use super::printer::Printer;
 use crate::cli::args::InspectArgs;
@@ -13,12 +14,21 @@ use crate::index::{IndexError, Kind};
 /// Prints the rows of every database that `args` mean.
 pub(in crate::cli) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     let filter = Filter::new(&args.filters)?;
-    let databases = databases(&load::datadirs(&args.target)?, Exit::Failed)?;
+    let aims = load::aims(&args.target)?;
+    let datadirs: Vec<_> = aims.iter().map(|aim| aim.datadir.clone()).collect();
+    let databases = databases(&datadirs, Exit::Failed)?;
     if let Some(wanted) = &args.filters.destination {
         refuse_unknown(wanted, &databases)?;
     }
+    let settings = aims.iter().filter_map(|aim| aim.settings.as_ref());
+    let certificates: Vec<_> = settings.map(certificates::rows).collect();
     let shown = print(args.json, &filter, &databases, |inspection, each| {
-        inspection.rows(each)
+        inspection.rows(&mut *each)?;
+        let own = |kind: &Kind| *kind == inspection.kind();
+        let mut rows = certificates.iter().filter(|(kind, _)| own(kind));
+        // Whether anybody reads on is nothing to be told.
+        let _ = rows.all(|(_, rows)| rows.iter().cloned().all(&mut *each));
+        Ok(())
     })?;
     if !shown {
         note_nothing("row", &filter, &databases);

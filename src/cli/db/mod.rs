@@ -2,6 +2,7 @@
 
 mod check;
 mod events;
+mod certificates;
 mod filter;
 mod history;
 mod inspect;

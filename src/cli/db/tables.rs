@@ -11,8 +11,9 @@ use crate::cli::out::Out;
 use crate::cli::table::Column::{self, Number, Text};
 use crate::cli::table::{count, plain, render};
 use crate::index::inspect::{
-    BootRowShown, ClientFileRow, DestinationRow, EventRow, HistoryRowShown, HoldRow, Inspection,
-    PrefixShown, ProgressRow, QuarantineRow, Row, ServerFileRow, UsageRow, VolatileRow,
+    BootRowShown, CertificateRow, ClientFileRow, DestinationRow, EventRow, HistoryRowShown,
+    HoldRow, Inspection, PrefixShown, ProgressRow, QuarantineRow, Row, ServerFileRow, UsageRow,
+    VolatileRow,
 };
 use crate::types::words::span;
 
@@ -191,6 +192,18 @@ const USAGE: Sort = Sort {
     columns: &[Text("client"), Number("files"), Number("bytes")],
 };
 
+const CERTIFICATES: Sort = Sort {
+    title: "certificates",
+    columns: &[
+        Text("destination"),
+        Text("key"),
+        Text("subject"),
+        Text("state"),
+        Text("not after"),
+        Text("file"),
+    ],
+};
+
 const QUARANTINE: Sort = Sort {
     title: "quarantine",
     columns: &[
@@ -230,6 +243,7 @@ fn cells(row: &Row) -> (Sort, Vec<String>) {
         Row::History(row) => (HISTORY, history(row)),
         Row::Boots(row) => (BOOTS, boot(row)),
         Row::Usage(row) => (USAGE, usage(row)),
+        Row::Certificates(row) => (CERTIFICATES, certificate(row)),
         Row::Quarantine(row) => (QUARANTINE, quarantine(row)),
         Row::Events(row) => (EVENTS, event(row)),
     }
@@ -344,6 +358,17 @@ fn history(row: &HistoryRowShown) -> Vec<String> {
 
 fn boot(row: &BootRowShown) -> Vec<String> {
     vec![row.boot.clone(), row.first.0.to_string(), time(row.at)]
+}
+
+fn certificate(row: &CertificateRow) -> Vec<String> {
+    vec![
+        plain(row.destination.as_deref().unwrap_or_default()),
+        row.key.to_owned(),
+        plain(&row.subject),
+        row.state.to_owned(),
+        time(row.not_after),
+        row.file.clone(),
+    ]
 }
 
 fn usage(row: &UsageRow) -> Vec<String> {

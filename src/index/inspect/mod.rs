@@ -18,8 +18,8 @@ use serde::de::DeserializeOwned;
 
 pub use self::check::{Checked, Fault};
 pub use self::rows::{
-    BootRowShown, ClientFileRow, DestinationRow, EventRow, HistoryRowShown, HoldRow, PrefixShown,
-    ProgressRow, QuarantineRow, Row, ServerFileRow, UsageRow, VolatileRow,
+    BootRowShown, CertificateRow, ClientFileRow, DestinationRow, EventRow, HistoryRowShown,
+    HoldRow, PrefixShown, ProgressRow, QuarantineRow, Row, ServerFileRow, UsageRow, VolatileRow,
 };
 use self::rows::{
     boot_row, client_file, destination_row, event_row, hold_row, progress_row, quarantine_row,

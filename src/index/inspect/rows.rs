@@ -39,6 +39,8 @@ pub enum Row {
     Boots(BootRowShown),
     /// What is charged to a server's client.
     Usage(UsageRow),
+    /// How long a certificate or list is good that the configuration names.
+    Certificates(CertificateRow),
     /// What a server moved aside.
     Quarantine(QuarantineRow),
     /// An event of either.
@@ -227,6 +229,26 @@ pub struct UsageRow {
     pub bytes: u64,
 }
 
+/// How long a certificate, the last of a CA's, or a revocation list is good.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct CertificateRow {
+    /// URL of the client's destination that it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    /// The key of `tls` that names the file.
+    pub key: &'static str,
+    /// The file.
+    pub file: String,
+    /// Whose certificate it is, or who issued the list.
+    pub subject: String,
+    /// From when it is good.
+    pub not_before: Timestamp,
+    /// Until when; for a list, when the next one is due.
+    pub not_after: Timestamp,
+    /// `good`, `expires_soon`, `expired` or `not_yet_valid`.
+    pub state: &'static str,
+}
+
 /// What a server moved aside.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct QuarantineRow {
@@ -280,7 +302,7 @@ pub struct EventRow {
 
 impl Row {
     /// The words for how something stands, in any table that has such a word.
-    pub const STATES: [&'static str; 18] = [
+    pub const STATES: [&'static str; 22] = [
         // A client's files.
         "active",
         "renaming",
@@ -304,6 +326,11 @@ impl Row {
         // Copies in quarantine.
         "kept",
         "gone",
+        // Certificates and lists.
+        "good",
+        "expires_soon",
+        "expired",
+        "not_yet_valid",
     ];
 
     /// The bytes that a pattern is matched with: path (leading slash) or stable name of the file
@@ -319,7 +346,7 @@ impl Row {
             Self::History(row) => Some(of_path(&row.wire_path)),
             Self::Quarantine(row) => Some(row.subject.clone()),
             Self::Events(row) => row.subject.clone(),
-            Self::Destinations(_) | Self::Boots(_) | Self::Usage(_) => None,
+            Self::Destinations(_) | Self::Boots(_) | Self::Usage(_) | Self::Certificates(_) => None,
         }
     }
 
@@ -331,6 +358,7 @@ impl Row {
             Self::Destinations(row) => Some(row.state),
             Self::ServerFile(row) => Some(row.state.as_str()),
             Self::Quarantine(row) => Some(row.state),
+            Self::Certificates(row) => Some(row.state),
             Self::Volatile(_)
             | Self::Holds(_)
             | Self::History(_)
@@ -347,6 +375,7 @@ impl Row {
         match self {
             Self::Progress(row) => Some(&row.destination),
             Self::Destinations(row) => Some(&row.destination),
+            Self::Certificates(row) => row.destination.as_deref(),
             _ => None,
         }
     }
@@ -362,7 +391,9 @@ impl Row {
             Self::Boots(row) => Some(row.at),
             Self::Quarantine(row) => Some(row.at),
             Self::Events(row) => Some(row.at),
-            Self::Destinations(_) | Self::Volatile(_) | Self::Usage(_) => None,
+            Self::Destinations(_) | Self::Volatile(_) | Self::Usage(_) | Self::Certificates(_) => {
+                None
+            }
         }
     }
 }
