@@ -17,6 +17,7 @@ mod delivery {
     pub mod discovery;
     pub mod faults;
     pub mod files;
+    pub mod hostile;
     pub mod manners;
     pub mod network;
     pub mod original;

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -220,74 +220,158 @@ impl Bodies {
     }
 }
 
-/// A server that reads each request and answers it by `answer`, which gets the request line and
-/// returns status line and headers, without the final blank line.
+/// What a scripted server says to one request.
+pub enum Said {
+    /// Status line and headers, without the final blank line.
+    Head(String),
+    /// This first, then this again and again.
+    Endless(String, String),
+    /// This, and nothing more; nor does the connection end.
+    Silence(String),
+    /// This, and the end of the connection.
+    End(String),
+}
+
+impl From<String> for Said {
+    fn from(head: String) -> Self {
+        Self::Head(head)
+    }
+}
+
+/// A server that reads each request and answers it by a script, which gets the request's head.
 pub struct Answering {
     /// The port to connect to.
     pub port: u16,
-    over: Arc<AtomicBool>,
+    shared: Arc<Script>,
+}
+
+struct Script {
+    answer: Box<dyn Fn(&str) -> Said + Send + Sync>,
+    open: Mutex<Vec<TcpStream>>,
+    requests: AtomicU64,
+    /// Where a good server listens by now, which connections are led to.
+    good: AtomicU16,
+    over: AtomicBool,
 }
 
 impl Answering {
     /// Starts one on a free loopback port.
-    pub fn start(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+    pub fn start<S: Into<Said>>(answer: impl Fn(&str) -> S + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let port = listener.local_addr().expect("bound").port();
-        let over = Arc::new(AtomicBool::new(false));
-        let (ending, answer) = (Arc::clone(&over), Arc::new(answer));
+        let shared = Arc::new(Script {
+            answer: Box::new(move |head| answer(head).into()),
+            open: Mutex::default(),
+            requests: AtomicU64::new(0),
+            good: AtomicU16::new(0),
+            over: AtomicBool::new(false),
+        });
+        let serving = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                if ending.load(Ordering::Relaxed) {
+                if serving.over.load(Ordering::Relaxed) {
                     return;
                 }
-                let answer = Arc::clone(&answer);
-                thread::spawn(move || answer_all(&stream, &*answer));
+                let copy = stream.try_clone().expect("a descriptor");
+                serving.open.lock().expect("no panic").push(copy);
+                let script = Arc::clone(&serving);
+                thread::spawn(move || script.connection(&stream));
             }
         });
-        Self { port, over }
+        Self { port, shared }
     }
 
     /// Its URL.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/", self.port)
     }
+
+    /// Ends all connections; every later one leads to the good server on `port`.
+    pub fn give_way_to(&self, port: u16) {
+        self.shared.good.store(port, Ordering::SeqCst);
+        self.shared.close();
+    }
+
+    /// Requests that have come so far.
+    pub fn requests(&self) -> u64 {
+        self.shared.requests.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
+        self.shared.over.store(true, Ordering::Relaxed);
         let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+        self.shared.close();
     }
 }
 
-fn answer_all(stream: &TcpStream, answer: &dyn Fn(&str) -> String) -> Option<()> {
-    let mut reader = io::BufReader::new(stream);
-    loop {
-        let (line, length) = read_head(&mut reader)?;
-        io::copy(&mut (&mut reader).take(length), &mut io::sink()).ok()?;
-        let mut stream = stream;
-        stream.write_all(answer(&line).as_bytes()).ok()?;
-        stream.write_all(b"\r\n\r\n").ok()?;
+impl Script {
+    fn close(&self) {
+        for stream in self.open.lock().expect("no panic").drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn connection(&self, stream: &TcpStream) -> Option<()> {
+        match self.good.load(Ordering::SeqCst) {
+            0 => self.answer_all(stream),
+            good => {
+                let server = TcpStream::connect((Ipv4Addr::LOCALHOST, good)).ok()?;
+                let (mut from, mut to) = (server.try_clone().ok()?, stream.try_clone().ok()?);
+                thread::spawn(move || {
+                    let _ = io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Both);
+                });
+                let _ = io::copy(&mut &*stream, &mut &server);
+                server.shutdown(Shutdown::Both).ok()
+            }
+        }
+    }
+
+    fn answer_all(&self, stream: &TcpStream) -> Option<()> {
+        let mut reader = io::BufReader::new(stream);
+        loop {
+            let (head, length) = read_head(&mut reader)?;
+            io::copy(&mut (&mut reader).take(length), &mut io::sink()).ok()?;
+            self.requests.fetch_add(1, Ordering::Relaxed);
+            let mut stream = stream;
+            match (self.answer)(&head) {
+                Said::Head(head) => stream
+                    .write_all(format!("{head}\r\n\r\n").as_bytes())
+                    .ok()?,
+                Said::End(text) => {
+                    stream.write_all(text.as_bytes()).ok()?;
+                    stream.shutdown(Shutdown::Both).ok()?;
+                }
+                Said::Silence(text) => stream.write_all(text.as_bytes()).ok()?,
+                Said::Endless(first, again) => {
+                    stream.write_all(first.as_bytes()).ok()?;
+                    loop {
+                        stream.write_all(again.as_bytes()).ok()?;
+                        thread::sleep(Duration::from_millis(5));
+                    }
+                }
+            }
+        }
     }
 }
 
-/// The request line and the Content-Length.
+/// A request's head, and its Content-Length.
 fn read_head(reader: &mut impl io::BufRead) -> Option<(String, u64)> {
-    let mut request = String::new();
+    let mut head = String::new();
     let mut length = 0;
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line).ok()? == 0 {
             return None;
         }
-        let line = line.trim_end();
-        if line.is_empty() {
-            return Some((request, length));
+        if line.trim_end().is_empty() {
+            return Some((head, length));
         }
-        if request.is_empty() {
-            line.clone_into(&mut request);
-        } else if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().ok()?;
         }
+        head.push_str(&line);
     }
 }

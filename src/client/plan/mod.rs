@@ -224,6 +224,8 @@ pub enum Step {
 pub enum Closed {
     /// The local file is shorter than what was confirmed.
     Shrunk,
+    /// The local file is shorter than what the destination holds of it.
+    ShorterThanHeld,
     /// The local file's confirmed bytes are others now.
     Rewritten {
         /// The first of them are among these, if it could be found out.
@@ -245,7 +247,9 @@ impl Closed {
 impl fmt::Display for Closed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Shrunk => "the local file is shorter than what was delivered",
+            Self::Shrunk | Self::ShorterThanHeld => {
+                "the local file is shorter than what was delivered"
+            }
             Self::Rewritten { chunk } => {
                 f.write_str("the local file's delivered bytes have changed")?;
                 return among(f, *chunk);
@@ -279,7 +283,8 @@ pub enum FileError {
         /// The first difference is among these bytes, if it could be found out.
         chunk: Option<ByteRange>,
     },
-    /// An unverified destination has more than we have, or more than we sent.
+    /// An unverified destination has more than we have, or more than we sent; or a verified one
+    /// says so for the second time in a day.
     #[error("conflict: the destination has {theirs} bytes, more than the {ours} of ours")]
     Longer {
         /// Its length.
@@ -544,8 +549,11 @@ impl View<'_> {
         let Some(ours) = self.local(common) else {
             return Step::Hash(common);
         };
-        if ours == theirs && length > common && self.was_longer() {
-            return Step::Supersede(Closed::Shrunk);
+        if ours == theirs
+            && length > common
+            && let Some(step) = self.was_longer(length)
+        {
+            return step;
         }
         if ours == theirs {
             let prefix = Prefix {
@@ -562,12 +570,26 @@ impl View<'_> {
     }
 
     /// The destination has more than the whole file: were those bytes ours? A client whose power was
-    /// cut forgets its last confirmations together with the bytes that nobody had synced.
-    fn was_longer(&self) -> bool {
+    /// cut forgets its last confirmations together with the bytes that nobody had synced. A server's
+    /// word does that once a day: one that lies would have the file delivered anew without end.
+    fn was_longer(&self, theirs: Offset) -> Option<Step> {
+        if self.size < self.had {
+            return Some(Step::Supersede(Closed::Shrunk));
+        }
         let confirmed = self.base().length;
         let followed = Offset::ZERO < confirmed && confirmed < self.size;
         let ours = followed || (self.fresh && self.size > Offset::ZERO);
-        ours || self.size < self.had
+        if !ours {
+            return None;
+        }
+        Some(if self.closed_today {
+            Step::Fail(FileError::Longer {
+                theirs,
+                ours: self.size,
+            })
+        } else {
+            Step::Supersede(Closed::ShorterThanHeld)
+        })
     }
 
     fn other_writer(&self, compared: Offset) -> Step {

@@ -326,11 +326,20 @@ fn what_was_ours_and_is_more_than_there_is_locally_tells_that_the_file_shrank() 
         case.facts.theirs.push(ours(120));
         case
     };
-    let shrunk = Step::Supersede(Closed::Shrunk);
+    let (shrunk, told) = (Closed::Shrunk, Closed::ShorterThanHeld);
+    let (shrunk, told) = (Step::Supersede(shrunk), Step::Supersede(told));
     longer(None).gives(Step::Adopt(ours(120)));
-    longer(None).fresh().gives(shrunk.clone());
+    longer(None).fresh().gives(told.clone());
     longer(None).had(121).gives(shrunk.clone());
-    longer(Some(100)).gives(shrunk.clone());
+    longer(Some(100)).gives(told);
+    // A server that says so again may say so for ever; what is known here is as it is.
+    let conflict = Step::Fail(FileError::Longer {
+        theirs: offset(150),
+        ours: offset(120),
+    });
+    longer(None).fresh().closed_today().gives(conflict.clone());
+    longer(Some(100)).closed_today().gives(conflict);
+    longer(None).had(121).closed_today().gives(shrunk.clone());
     // What this one has of an empty file may be anybody's, unless the file was known to be longer.
     let empty = || case(0, None, holds(other(150), None)).fresh();
     empty().gives(Step::Adopt(Prefix::empty()));

@@ -9,6 +9,7 @@ use super::shared::{Fault, Shared};
 use super::visit::Question;
 use crate::client::http::{Line, LineError, Payload, Reply};
 use crate::client::plan::{Asked, Trust};
+use crate::limits::{ANSWER_TIME, CONNECT_TIME};
 use crate::sys::clock;
 use crate::types::{BootId, StableName};
 use crate::wire::{ContentRange, ReprDigest, header};
@@ -34,6 +35,17 @@ pub(super) enum NoAnswer {
     Line(#[from] LineError),
     #[error(transparent)]
     Fault(#[from] Fault),
+}
+
+impl NoAnswer {
+    /// How long it took to find out, at least.
+    pub(super) fn took(&self) -> Duration {
+        match self {
+            Self::Line(LineError::Stalled) => ANSWER_TIME,
+            Self::Line(LineError::ConnectTime) => CONNECT_TIME,
+            Self::Line(_) | Self::Fault(_) => Duration::ZERO,
+        }
+    }
 }
 
 /// Why there is no answer.

@@ -35,6 +35,29 @@ use crate::wire::Seen;
 /// For how long a destination's word that closed a generation counts against its next.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
+/// A failure that took so long, or has nothing tried for so long, is told of at once.
+const NEWS: Duration = Duration::from_secs(10);
+
+/// Why a destination does not serve.
+pub(super) struct Failure {
+    pub(super) why: String,
+    /// How long that took to find out, at least.
+    pub(super) took: Duration,
+    /// For how long it asks to be left alone.
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// It says so itself.
+    pub(super) fn said(why: String, retry_after: Option<Duration>) -> Self {
+        Self {
+            why,
+            took: Duration::ZERO,
+            retry_after,
+        }
+    }
+}
+
 /// See the module.
 pub(super) struct Shared {
     pub(super) catalogue: Arc<Catalogue>,
@@ -476,7 +499,12 @@ impl Shared {
     /// The destination does not serve: nobody tries before a pause, which grows from failure to
     /// failure until there is progress. Failures of several connections at once count as one;
     /// `meeting` is the attempt to come back.
-    pub(super) fn shut_gate(&self, meeting: bool, why: &str, retry_after: Option<Duration>) {
+    pub(super) fn shut_gate(&self, meeting: bool, failure: &Failure) {
+        let Failure {
+            why,
+            took,
+            retry_after,
+        } = failure;
         let mut state = self.state();
         if meeting || state.gate == Gate::Open {
             let now = clock::monotonic();
@@ -486,15 +514,17 @@ impl Shared {
             let lasted = now.duration_since(state.failing_since);
             let pause = backoff_since(state.failures, lasted);
             state.failures = state.failures.saturating_add(1);
-            let pause = retry_after.map_or(pause, |after| after + pause);
+            let pause = retry_after.unwrap_or_default() + pause;
             state.gate = Gate::Shut(now + pause);
             tracing::debug!("{}: {why}; tried again in {pause:?}", self.called);
         }
-        state.last_failure = Some(why.to_owned());
-        // The first failure after progress is no news yet: a bad line has one every second.
-        if state.fault.is_none() && state.failures > 1 {
+        state.last_failure = Some(why.clone());
+        // The first failure after progress is no news yet: a bad line has one every second. But
+        // nobody is left without word for long.
+        let is_long = (*took).max(retry_after.unwrap_or_default()) >= NEWS;
+        if state.fault.is_none() && (state.failures > 1 || is_long) {
             tracing::warn!("{}: {why}; trying again until it works", self.called);
-            state.fault = Some(why.to_owned());
+            state.fault = Some(why.clone());
         }
         drop(state);
         self.changed.notify_waiters();

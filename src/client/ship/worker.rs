@@ -13,7 +13,7 @@ use super::exchange::{Connection, Lost, Missing, NoAnswer, exchange, heartbeat};
 use super::pipeline::{Errand, Happened, UnderWay};
 use super::schedule::{Ended, Job};
 use super::session::Refused;
-use super::shared::{Fault, Shared, Todo};
+use super::shared::{Failure, Fault, Shared, Todo};
 use super::visit::{Question, Setting, Turn, Visit};
 use crate::client::http::{Line, Payload, Reply};
 use crate::client::plan::{After, Asked, FileError, Heard, Remote, Trust, heard};
@@ -171,7 +171,12 @@ impl Worker {
         if let NoAnswer::Fault(Fault::Refused(Refused::Stop(reason))) = error {
             self.shared.stop(*reason, None).await;
         } else {
-            self.shared.shut_gate(meeting, &error.to_string(), None);
+            let failure = Failure {
+                why: error.to_string(),
+                took: error.took(),
+                retry_after: None,
+            };
+            self.shared.shut_gate(meeting, &failure);
         }
     }
 
@@ -536,7 +541,7 @@ impl Worker {
                 Heed::End(Ended::Later(clock::monotonic() + pause))
             }
             After::Pause(time, why) => {
-                self.shared.shut_gate(false, &why, time);
+                self.shared.shut_gate(false, &Failure::said(why, time));
                 Heed::End(Ended::Later(self.shared.put_off(job.id)))
             }
             After::Fail(_) if *asked == Asked::Head && visit.does_without(setting) => Heed::Again,

@@ -56,7 +56,9 @@ impl Visit {
         let (catalogue, id) = (&setting.catalogue, self.tracked.id);
         let told = self.told(setting);
         let (closing, text) = match why {
-            Closed::Shrunk | Closed::Rewritten { .. } => (Closing::Changed, why.to_string()),
+            Closed::Shrunk | Closed::ShorterThanHeld | Closed::Rewritten { .. } => {
+                (Closing::Changed, why.to_string())
+            }
             Closed::OtherWriter | Closed::NameTaken => {
                 let had = catalogue.length(id);
                 if self.size < had {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-use super::{BUSY, LEAST_PAUSE, Lost, Question, Worker, exchange};
+use super::{BUSY, Failure, LEAST_PAUSE, Lost, Question, Worker, exchange};
 use crate::client::http::Payload;
 use crate::client::plan::{Asked, FileError, Heard, Remote, heard};
 use crate::client::ship::schedule::{Ended, Job};
@@ -100,7 +100,7 @@ impl Worker {
                 return Ended::Later(clock::monotonic() + pause);
             }
             Heard::Pause(time, why) => {
-                self.shared.shut_gate(false, &why, time);
+                self.shared.shut_gate(false, &Failure::said(why, time));
                 return Ended::Later(self.shared.put_off(id));
             }
             Heard::Told(Remote::Diverged(_)) => {
