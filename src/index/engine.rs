@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Once, PoisonError, RwLock};
 
 use redb::backends::FileBackend;
 use redb::{
@@ -229,10 +229,29 @@ pub(super) fn bring_up_to_date(database: &Database, found: Schema) -> Result<(),
     })
 }
 
-/// Runs `body`; a panic in it becomes an error.
+thread_local! {
+    /// Whether a panic of this thread becomes an error.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `body`; a panic in it becomes an error, and is not told as one: people who read of a panic
+/// and a backtrace do not read on to what is wrong with which file.
 pub(crate) fn guarded<T>(body: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
-    catch_unwind(AssertUnwindSafe(body))
-        .unwrap_or_else(|panic| Err(Problem::Panicked(message(panic.as_ref()))))
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if GUARDED.get() {
+                tracing::debug!("in the store: {panic}");
+            } else {
+                tell(panic);
+            }
+        }));
+    });
+    let outer = GUARDED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(body));
+    GUARDED.set(outer);
+    result.unwrap_or_else(|panic| Err(Problem::Panicked(message(panic.as_ref()))))
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {

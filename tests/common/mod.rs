@@ -294,9 +294,12 @@ impl Server {
         let config = self.write_config();
         let mut command = wrapped(&self.wrapper, &self.program);
         command.args(["server", "--stdout", "--config"]).arg(config);
+        let before = self.output().len();
         let mut daemon = Daemon::spawn(command, &self.beside("out"));
         let up = wait_for("the server accepts connections", || {
-            let accepts = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok();
+            // Its word counts: another process may have the port.
+            let listens = daemon.output()[before..].contains("listening on");
+            let accepts = listens && TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok();
             match daemon.ended() {
                 Some(_) => Some(false),
                 None => accepts.then_some(true),

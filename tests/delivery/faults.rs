@@ -248,7 +248,6 @@ pub struct Answering {
 struct Script {
     answer: Box<dyn Fn(&str) -> Said + Send + Sync>,
     open: Mutex<Vec<TcpStream>>,
-    requests: AtomicU64,
     /// Where a good server listens by now, which connections are led to.
     good: AtomicU16,
     over: AtomicBool,
@@ -262,7 +261,6 @@ impl Answering {
         let shared = Arc::new(Script {
             answer: Box::new(move |head| answer(head).into()),
             open: Mutex::default(),
-            requests: AtomicU64::new(0),
             good: AtomicU16::new(0),
             over: AtomicBool::new(false),
         });
@@ -290,11 +288,6 @@ impl Answering {
     pub fn give_way_to(&self, port: u16) {
         self.shared.good.store(port, Ordering::SeqCst);
         self.shared.close();
-    }
-
-    /// Requests that have come so far.
-    pub fn requests(&self) -> u64 {
-        self.shared.requests.load(Ordering::Relaxed)
     }
 }
 
@@ -334,7 +327,6 @@ impl Script {
         loop {
             let (head, length) = read_head(&mut reader)?;
             io::copy(&mut (&mut reader).take(length), &mut io::sink()).ok()?;
-            self.requests.fetch_add(1, Ordering::Relaxed);
             let mut stream = stream;
             match (self.answer)(&head) {
                 Said::Head(head) => stream

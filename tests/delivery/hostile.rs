@@ -2,10 +2,11 @@
 //! log what is wrong, serves its other destination meanwhile, and delivers once a good server is
 //! there.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -400,24 +401,42 @@ fn redirects(elsewhere: u16) -> Vec<Hostile> {
     rows
 }
 
+/// The servers that are as they should be.
+struct Good {
+    /// Stands in the hostile server's place in the end.
+    instead: Server,
+    /// Stands beside it.
+    beside: Server,
+}
+
+/// Whether a server has all of the file, under whatever name below `row`.
+fn holds_both(server: &Server, row: &str) -> bool {
+    let both = blake3::hash(BOTH.as_bytes());
+    let mut files = delivered(server, row).into_iter();
+    files.any(|(_, (_, hash))| hash == both)
+}
+
+/// What a server has below `row`.
+fn delivered(server: &Server, row: &str) -> BTreeMap<PathBuf, (u64, blake3::Hash)> {
+    let mut files = common::tree(&server.datadir);
+    files.retain(|path, _| path.starts_with(row));
+    files
+}
+
 /// A client between the hostile server and a good one.
-fn meets(home: &Path, hostile: Hostile) {
+fn meets(home: &Path, good: &Good, number: usize, hostile: Hostile) {
     let Hostile { name, told, script } = hostile;
-    let logs = home.join("logs");
-    fs::create_dir_all(&logs).unwrap();
+    let row = format!("row{number}");
+    let logs = home.join(&row);
+    fs::create_dir(&logs).unwrap();
     fs::write(logs.join("log"), FIRST).unwrap();
-    // The good server that will stand in its place, and the one beside it.
-    let good = Server::start(&home.join("good"), "");
-    let beside = Server::start(&home.join("beside"), "");
     let hostile = Answering::start(script);
-    let config = deliver(
-        &[("logs", &logs.join("*"))],
-        &[&hostile.url(), &beside.url()],
-    );
-    let mut client = Client::start(&home.join("client"), &config);
+    let urls = [&*hostile.url(), &*good.beside.url()];
+    let config = deliver(&[(&row, &logs.join("*"))], &urls);
+    let mut client = Client::start(&home.join(format!("client{number}")), &config);
 
     wait_until(&format!("{name}: the other has the file"), || {
-        beside.holds("logs/log", FIRST.as_bytes())
+        good.beside.holds(&format!("{row}/log"), FIRST.as_bytes())
     });
     let mut log = fs::File::options()
         .append(true)
@@ -425,7 +444,7 @@ fn meets(home: &Path, hostile: Hostile) {
         .unwrap();
     log.write_all(&BOTH.as_bytes()[FIRST.len()..]).unwrap();
     wait_until(&format!("{name}: the other is served on"), || {
-        holds_both(&beside)
+        holds_both(&good.beside, &row)
     });
     let url = hostile.url();
     let is_told = |line: &str| {
@@ -439,29 +458,26 @@ fn meets(home: &Path, hostile: Hostile) {
     });
     let memory = client.process().memory_kib("VmHWM");
     assert!(memory < MEMORY_KIB, "{name}: {memory} KiB");
-    assert!(common::tree(&good.datadir).is_empty(), "{name}");
+    assert!(delivered(&good.instead, &row).is_empty(), "{name}");
     // A lie may end a generation, once.
-    let files = common::tree(&beside.datadir);
+    let files = delivered(&good.beside, &row);
     assert!(files.len() <= 2, "{name}: {files:?}");
 
-    hostile.give_way_to(good.port);
+    hostile.give_way_to(good.instead.port);
     client.process().signal(Signal::HUP);
     wait_until(&format!("{name}: the good server has the file"), || {
-        holds_both(&good)
+        holds_both(&good.instead, &row)
     });
     assert!(client.terminate().success(), "{name}");
-}
-
-/// Whether it has all of the file, under whatever name.
-fn holds_both(server: &Server) -> bool {
-    let files = common::tree(&server.datadir);
-    let both = blake3::hash(BOTH.as_bytes());
-    files.values().any(|(_, hash)| *hash == both)
 }
 
 #[test]
 fn no_hostile_server_harms_the_client_or_holds_up_another() {
     let home = TempDir::new().unwrap();
+    let good = Good {
+        instead: Server::start(&home.path().join("instead"), ""),
+        beside: Server::start(&home.path().join("beside"), ""),
+    };
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     elsewhere.set_nonblocking(true).unwrap();
     let port = elsewhere.local_addr().unwrap().port();
@@ -478,12 +494,11 @@ fn no_hostile_server_harms_the_client_or_holds_up_another() {
     // Some take a minute, and nothing meanwhile.
     thread::scope(|scope| {
         for (number, hostile) in rows.into_iter().enumerate() {
-            let home = home.path().join(number.to_string());
-            scope.spawn(move || meets(&home, hostile));
+            let (home, good) = (home.path(), &good);
+            scope.spawn(move || meets(home, good, number, hostile));
         }
     });
     assert!(elsewhere.accept().is_err(), "somebody came elsewhere");
-
     assert_eq!(count, 36);
     println!("{count} hostile servers");
 }

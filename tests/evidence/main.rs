@@ -1,11 +1,16 @@
 //! Looking at the evidence through the program itself: `verify`, `db history`, `db events` and
 //! `db check`, on databases at rest, of running daemons, and as a kill leaves them.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and prints its figures"
+)]
 
 mod client;
 #[path = "../common/mod.rs"]
 mod common;
+mod databases;
 mod db;
 mod quarantine;
 mod retire;
