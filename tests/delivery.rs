@@ -20,6 +20,7 @@ mod delivery {
     pub mod hostile;
     pub mod manners;
     pub mod network;
+    pub mod odd;
     pub mod original;
     pub mod scale;
     pub mod upgrade;

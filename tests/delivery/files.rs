@@ -172,30 +172,6 @@ fn a_truncated_file_begins_a_new_life_and_is_never_spliced() {
     assert_eq!(superseded(), 1);
 }
 
-#[test]
-fn what_is_no_regular_file_is_left_alone() {
-    let home = TempDir::new().unwrap();
-    let logs = home.path().join("logs");
-    fs::create_dir(&logs).unwrap();
-    fs::write(home.path().join("secret"), "secret\n").unwrap();
-    std::os::unix::fs::symlink(home.path().join("secret"), logs.join("link")).unwrap();
-    let fifo = rustix::fs::FileType::Fifo;
-    let mode = rustix::fs::Mode::from_raw_mode(0o600);
-    rustix::fs::mknodat(rustix::fs::CWD, logs.join("fifo"), fifo, mode, 0).unwrap();
-    let _socket = std::os::unix::net::UnixListener::bind(logs.join("socket")).unwrap();
-    fs::write(logs.join("log"), "line\n").unwrap();
-    let server = Server::start(&home.path().join("server"), "");
-    let config = deliver(&[("logs", &logs.join("*"))], &[&server.url()]);
-    let mut client = Client::start(&home.path().join("client"), &config);
-    wait_until("the log arrives", || server.holds("logs/log", b"line\n"));
-    assert!(client.terminate().success());
-    let linked: Vec<_> = fs::read_dir(client.datadir.join("logs"))
-        .unwrap()
-        .flatten()
-        .collect();
-    assert_eq!(linked.len(), 1, "{linked:?}");
-}
-
 fn inode(path: &Path) -> u64 {
     std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap())
 }

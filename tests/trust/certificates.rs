@@ -3,11 +3,14 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::Arc;
 
 use rcgen::{ExtendedKeyUsagePurpose, SanType, date_time_ymd};
+use rustls::version::TLS13;
 use tempfile::TempDir;
 
 use super::authority::{Authority, Certified, dns, put, uri};
+use super::handshakes::{answer, config, connect, hello_of_tls_1_1};
 use super::speaker::Speaker;
 use crate::common::{self, Client, Server, deliver, run, said, yaml};
 
@@ -43,6 +46,19 @@ impl Guarded {
         }
     }
 
+    /// Starts it again with a list of revoked certificates; where that lies.
+    pub fn revoke(&mut self, revoked: &[&Certified]) -> PathBuf {
+        let crl = self.home.path().join("crl.pem");
+        put(&crl, &self.authority.revoke(revoked), 0o644);
+        let config = std::fs::read_to_string(self.server.config()).unwrap();
+        let config = config.split_once("tls:").unwrap().1;
+        let config = config.replace("authorize:", &format!("  crl: {}\nauthorize:", yaml(&crl)));
+        self.server.reconfigure(&format!("tls:{config}"));
+        self.server.terminate();
+        self.server.restart();
+        crl
+    }
+
     pub fn meet(&self, own: &Certified) -> Speaker {
         Speaker::meet(self.server.port, &self.authority, Some(own)).unwrap()
     }
@@ -61,82 +77,191 @@ fn configure(home: &Path, authority: &Authority, certified: &Certified) -> Strin
     format!("tls:\n  cert: {}\n  key: {}\n", yaml(&cert), yaml(&key))
 }
 
-#[test]
-fn clients_that_are_not_believed_get_no_answer_or_403() {
-    let guarded = Guarded::start("");
-    let authority = &guarded.authority;
-    let with = |change: &dyn Fn(&mut rcgen::CertificateParams)| {
-        authority.certify_with(|params| {
-            params.subject_alt_names = vec![dns("x")];
-            change(params);
-        })
-    };
-    let foreign = Authority::new("CA").certify("x");
-    let expired = with(&|params| params.not_after = date_time_ymd(2020, 1, 1));
-    let early = with(&|params| params.not_before = date_time_ymd(2100, 1, 1));
-    let server_only =
-        with(&|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]);
-    for (what, own) in [
-        ("no certificate", None),
-        ("another CA's", Some(&foreign)),
-        ("expired", Some(&expired)),
-        ("not yet valid", Some(&early)),
-        ("for servers only", Some(&server_only)),
-    ] {
-        assert_eq!(guarded.answers(own), None, "{what}");
-    }
-    let names = |names: Vec<SanType>| with(&|params| params.subject_alt_names.clone_from(&names));
-    for (what, own, status) in [
-        ("common name only", names(vec![]), 403),
-        ("two names", names(vec![dns("x"), dns("y")]), 403),
-        ("the same name twice", names(vec![dns("x"), dns("x")]), 403),
-        ("a name and a URI", names(vec![dns("x"), uri("urn:x")]), 403),
-        ("a wildcard", names(vec![dns("*.x")]), 403),
-        (
-            "an address",
-            names(vec![SanType::IpAddress([127, 0, 0, 1].into())]),
-            403,
-        ),
-        ("an address as a name", names(vec![dns("127.0.0.1")]), 403),
-        ("a path as a name", names(vec![dns("x/../y")]), 403),
-        ("another name", names(vec![dns("y")]), 403),
-        ("a URI with a slash", names(vec![uri("spiffe://a/x")]), 403),
-        ("its name", names(vec![dns("x")]), 201),
-        (
-            "its name and an address",
-            names(vec![dns("X"), SanType::IpAddress([10, 0, 0, 1].into())]),
-            204,
-        ),
-    ] {
-        assert_eq!(guarded.answers(Some(&own)), Some(status), "{what}");
-    }
-    assert_eq!(common::tree(&guarded.server.datadir).len(), 1);
-    // A bad certificate gets no heartbeat either, a good one does whatever its paths are.
-    let heartbeat = |own: &Certified| {
-        let said = guarded
-            .meet(own)
-            .ask("HEAD", "/any/path/", "", b"")
-            .unwrap();
-        said.status
-    };
-    assert_eq!(heartbeat(&names(vec![])), 403);
-    assert_eq!(heartbeat(&names(vec![dns("y")])), 200);
+/// A client that should not come in: what it is, what it does, and the status of its PUT to a file
+/// that is there; none when it gets no answer.
+struct BadClient {
+    name: &'static str,
+    tries: Box<Attempt>,
+    status: Option<u16>,
 }
 
-#[test]
-fn a_chain_of_a_hundred_is_no_trouble() {
-    let guarded = Guarded::start("");
+/// What a client does.
+type Attempt = dyn Fn(&Guarded) -> Option<u16>;
+
+/// A client with a certificate of the server's CA for `x`, changed.
+fn with(guarded: &Guarded, change: impl FnOnce(&mut rcgen::CertificateParams)) -> Certified {
+    guarded.authority.certify_with(|params| {
+        params.subject_alt_names = vec![dns("x")];
+        change(params);
+    })
+}
+
+/// A client whose certificate is like that.
+fn shows(
+    name: &'static str,
+    certificate: impl Fn(&Guarded) -> Certified + 'static,
+    status: Option<u16>,
+) -> BadClient {
+    let tries = Box::new(move |guarded: &Guarded| guarded.answers(Some(&certificate(guarded))));
+    BadClient {
+        name,
+        tries,
+        status,
+    }
+}
+
+/// A client whose certificate has these names: it is nobody.
+fn named(name: &'static str, names: impl Fn() -> Vec<SanType> + 'static) -> BadClient {
+    let certificate = move |guarded: &Guarded| {
+        let names = names();
+        with(guarded, |params| params.subject_alt_names = names)
+    };
+    shows(name, certificate, Some(403))
+}
+
+/// A client that never comes as far as a request.
+fn fails(name: &'static str, tries: impl Fn(&Guarded) -> Option<u16> + 'static) -> BadClient {
+    BadClient {
+        name,
+        tries: Box::new(tries),
+        status: None,
+    }
+}
+
+fn bad_clients(revoked: Certified) -> Vec<BadClient> {
+    let usage = ExtendedKeyUsagePurpose::ServerAuth;
+    vec![
+        fails("no certificate", |guarded| guarded.answers(None)),
+        shows(
+            "expired",
+            |guarded| {
+                with(guarded, |params| {
+                    params.not_after = date_time_ymd(2020, 1, 1);
+                })
+            },
+            None,
+        ),
+        shows(
+            "not yet valid",
+            |guarded| {
+                with(guarded, |params| {
+                    params.not_before = date_time_ymd(2100, 1, 1);
+                })
+            },
+            None,
+        ),
+        shows("foreign CA", |_| Authority::new("CA").certify("x"), None),
+        shows(
+            "server-only key usage",
+            move |guarded| {
+                with(guarded, |params| {
+                    params.extended_key_usages = vec![usage.clone()];
+                })
+            },
+            None,
+        ),
+        shows("revoked", move |_| revoked.clone(), None),
+        named("CN only", Vec::new),
+        named("two identities", || vec![dns("x"), dns("y")]),
+        named("the same identity twice", || vec![dns("x"), dns("x")]),
+        named("a name and a URI", || vec![dns("x"), uri("urn:x")]),
+        named("wildcard", || vec![dns("*.x")]),
+        named("an address", || {
+            vec![SanType::IpAddress([127, 0, 0, 1].into())]
+        }),
+        named("an address as a name", || vec![dns("127.0.0.1")]),
+        named("a path as a name", || vec![dns("x/../y")]),
+        named("another identity", || vec![dns("y")]),
+        named("a URI with a slash", || vec![uri("spiffe://a/x")]),
+        fails("TLS 1.1", |guarded| {
+            let alert = answer(guarded.server.port, &hello_of_tls_1_1());
+            assert_eq!(alert[0], 21, "an alert: {alert:?}");
+            None
+        }),
+        BadClient {
+            name: "0-RTT",
+            tries: Box::new(|guarded| Some(early_data(guarded))),
+            // Nothing is taken early, and nothing resumed: it is a client like any other.
+            status: Some(204),
+        },
+        shows("a chain of 100", |guarded| chain(guarded, 100), None),
+        fails("stalled handshake", |guarded| {
+            // It stays open and half-way until the test ends.
+            let mut stalled = connect(guarded.server.port);
+            std::io::Write::write_all(&mut stalled, &[22, 3, 1, 2, 0, 1, 0, 1]).unwrap();
+            std::mem::forget(stalled);
+            None
+        }),
+    ]
+}
+
+/// A client that would send its request with the first flight (RFC 8446 section 2.3).
+fn early_data(guarded: &Guarded) -> u16 {
+    let own = guarded.authority.certify("x");
+    let mut config = config(guarded, &own, &TLS13);
+    config.enable_early_data = true;
+    // The store of sessions goes with the configuration.
+    let config = Arc::new(config);
+    let mut first = Speaker::meet_by(guarded.server.port, Arc::clone(&config)).unwrap();
+    assert_eq!(first.ask("HEAD", "/", "", b"").unwrap().status, 200);
+    let mut second = Speaker::meet_by(guarded.server.port, config).unwrap();
+    assert!(!second.is_resumed());
+    second.put("/x/log", b"hello").unwrap().status
+}
+
+/// A certificate for `x` behind so many CAs, each below the next.
+fn chain(guarded: &Guarded, length: usize) -> Certified {
     let mut authority = guarded.authority.below("1");
-    for number in 2..=100 {
+    for number in 2..=length {
         authority = authority.below(&number.to_string());
     }
     let mut own = authority.certify("x");
     own.cert += authority.pem();
-    assert_eq!(guarded.answers(Some(&own)), None);
-    let short = guarded.authority.below("short");
-    let mut own = short.certify("x");
-    own.cert += short.pem();
-    assert_eq!(guarded.answers(Some(&own)), Some(201));
+    own
+}
+
+#[test]
+fn no_bad_client_gets_in_and_the_next_good_one_is_served() {
+    let mut guarded = Guarded::start("");
+    let revoked = guarded.authority.certify("x");
+    guarded.revoke(&[&revoked]);
+    let good = guarded.authority.certify("x");
+    assert_eq!(guarded.answers(Some(&good)), Some(201));
+    let state = |guarded: &Guarded| {
+        let datadir = &guarded.server.datadir;
+        (common::tree(datadir), common::rows(datadir, "files"))
+    };
+    let before = state(&guarded);
+    let clients = bad_clients(revoked);
+    for client in &clients {
+        assert_eq!((client.tries)(&guarded), client.status, "{}", client.name);
+        assert!(
+            state(&guarded) == before,
+            "{}: something changed",
+            client.name
+        );
+        let next = guarded.meet(&good).ask("HEAD", "/x/log", "", b"").unwrap();
+        assert_eq!(next.status, 200, "after {}", client.name);
+        assert!(next.text.contains("shaftlog-length: 5"), "{}", next.text);
+    }
+    assert_eq!(clients.len(), 20);
+    println!("{} bad clients", clients.len());
+
+    // A bad certificate gets no heartbeat either, a good one does whatever its paths are.
+    let heartbeat = |own: &Certified| {
+        let said = guarded.meet(own).ask("HEAD", "/any/path/", "", b"");
+        said.unwrap().status
+    };
+    assert_eq!(
+        heartbeat(&with(&guarded, |params| params.subject_alt_names.clear())),
+        403
+    );
+    assert_eq!(heartbeat(&guarded.authority.certify("y")), 200);
+    // An address beside the name does no harm, nor does its case, nor one CA between.
+    let beside = vec![dns("X"), SanType::IpAddress([10, 0, 0, 1].into())];
+    let beside = with(&guarded, |params| params.subject_alt_names = beside);
+    assert_eq!(guarded.answers(Some(&beside)), Some(204));
+    assert_eq!(guarded.answers(Some(&chain(&guarded, 1))), Some(204));
 }
 
 /// A client of a server with this certificate and this `tls`, after a `sync`.

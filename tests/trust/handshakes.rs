@@ -16,7 +16,7 @@ use super::speaker::Speaker;
 use crate::common::{DEADLINE, Server, wait_until};
 
 /// A `ClientHello` that knows TLS 1.1 at most (RFC 4346 section 7.4.1.2).
-fn hello_of_tls_1_1() -> Vec<u8> {
+pub fn hello_of_tls_1_1() -> Vec<u8> {
     let mut body = vec![3, 2];
     body.extend([7; 32]);
     body.extend([0, 0, 4, 0xc0, 0x14, 0, 0x2f, 1, 0]);
@@ -27,7 +27,7 @@ fn hello_of_tls_1_1() -> Vec<u8> {
 }
 
 /// What `own` speaks to the server, in one version only.
-fn config(
+pub fn config(
     guarded: &Guarded,
     own: &Certified,
     version: &'static SupportedProtocolVersion,
@@ -53,7 +53,7 @@ pub fn connect(port: u16) -> TcpStream {
 }
 
 /// What comes back for these bytes; the connection has to end in order.
-fn answer(port: u16, bytes: &[u8]) -> Vec<u8> {
+pub fn answer(port: u16, bytes: &[u8]) -> Vec<u8> {
     let mut stream = connect(port);
     stream.write_all(bytes).unwrap();
     let mut answer = Vec::new();
