@@ -26,6 +26,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+pub use check::in_force;
+
 use args::{Command, DbCommand, Line, TlsCommand};
 use exit::{Exit, Failure};
 

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::Problem;
+use super::stored::Stored;
 use crate::types::{FileId, Shown, StableName, WirePath};
 
 /// What redb is given for keys and values alike.
@@ -40,6 +41,28 @@ impl<K, V> Table<K, V> {
             name,
             marker: PhantomData,
         }
+    }
+
+    /// The row that `key` and `value` are, as they are stored.
+    pub(crate) fn decode(&self, key: &[u8], value: &[u8]) -> Result<(K, V), Problem>
+    where
+        K: TableKey,
+        V: DeserializeOwned,
+    {
+        let value = decode_value::<K, V>(self.name, key, value)?;
+        Ok((decode_key(self.name, key)?, value))
+    }
+
+    /// The same row as this program writes it.
+    pub(crate) fn rewrite(&self, key: &[u8], value: &[u8]) -> Result<Stored, Problem>
+    where
+        K: TableKey,
+        V: Serialize + DeserializeOwned,
+    {
+        let (key, row) = self.decode(key, value)?;
+        let key = key.encode();
+        let value = seal_row(self.name, &key, &row)?;
+        Ok((key, value))
     }
 
     fn definition(&self) -> TableDefinition<'static, Bytes, Bytes> {
@@ -180,7 +203,7 @@ where
                 return Err(self.damaged(key, "it is out of order"));
             }
             let value = self.decode(key, value.value())?;
-            let typed = K::decode(key).ok_or_else(|| self.damaged(key, "its key is malformed"))?;
+            let typed = decode_key(self.name, key)?;
             last = Some(key.to_vec());
             if !visit(typed, value)? {
                 break;
@@ -210,11 +233,10 @@ where
                 continue;
             }
             greatest = Some(key.to_vec());
-            each(self.decode(key, value.value()).and_then(|value| {
-                let key =
-                    K::decode(key).ok_or_else(|| self.damaged(key, "its key is malformed"))?;
-                Ok((key, value))
-            }));
+            each(
+                self.decode(key, value.value())
+                    .and_then(|value| Ok((decode_key(self.name, key)?, value))),
+            );
         }
         // A search that damage has led astray ends here rather than going in circles.
         let on = |greatest: &Vec<u8>| match start {
@@ -245,9 +267,7 @@ where
             return Ok(None);
         };
         let value = self.decode(key.value(), value.value())?;
-        let key = K::decode(key.value())
-            .ok_or_else(|| self.damaged(key.value(), "its key is malformed"))?;
-        Ok(Some((key, value)))
+        Ok(Some((decode_key(self.name, key.value())?, value)))
     }
 
     /// Number of rows.
@@ -256,20 +276,11 @@ where
     }
 
     fn decode(&self, key: &[u8], value: &[u8]) -> Result<V, Problem> {
-        let payload =
-            open_row(self.name, key, value).ok_or_else(|| self.damaged(key, "its check fails"))?;
-        match postcard::take_from_bytes(payload) {
-            Ok((row, [])) => Ok(row),
-            _ => Err(self.damaged(key, "its value is malformed")),
-        }
+        decode_value::<K, V>(self.name, key, value)
     }
 
     fn damaged(&self, key: &[u8], what: &'static str) -> Problem {
-        Problem::Row {
-            table: self.name,
-            key: K::decode(key).map_or_else(|| hex(key), |key| key.show()),
-            what,
-        }
+        damaged::<K>(self.name, key, what)
     }
 }
 
@@ -298,6 +309,31 @@ where
     pub(crate) fn remove_first(&mut self) -> Result<(), Problem> {
         self.table.pop_first()?;
         Ok(())
+    }
+}
+
+fn decode_key<K: TableKey>(table: &'static str, key: &[u8]) -> Result<K, Problem> {
+    K::decode(key).ok_or_else(|| damaged::<K>(table, key, "its key is malformed"))
+}
+
+fn decode_value<K: TableKey, V: DeserializeOwned>(
+    table: &'static str,
+    key: &[u8],
+    value: &[u8],
+) -> Result<V, Problem> {
+    let payload =
+        open_row(table, key, value).ok_or_else(|| damaged::<K>(table, key, "its check fails"))?;
+    match postcard::take_from_bytes(payload) {
+        Ok((row, [])) => Ok(row),
+        _ => Err(damaged::<K>(table, key, "its value is malformed")),
+    }
+}
+
+fn damaged<K: TableKey>(table: &'static str, key: &[u8], what: &'static str) -> Problem {
+    Problem::Row {
+        table,
+        key: K::decode(key).map_or_else(|| hex(key), |key| key.show()),
+        what,
     }
 }
 

@@ -3,6 +3,7 @@
 //! * [`server::ServerIndex`]: paths, vouched lengths and rolling hashes, history, boots, events.
 //! * [`client::ClientIndex`]: files, stable names, inodes, destinations, progress, events.
 //! * [`inspect`]: the rows of either, live, at rest or as a killed process left it, for reading.
+//! * [`stored`]: one row as its bytes, outside of a database.
 //!
 //! Promised: a database is created whole or not at all; a commit is durable before it returns, and
 //! atomic; every row carries a check over table, key and value, so that a flipped bit is an error
@@ -21,6 +22,7 @@ mod schema;
 pub mod client;
 pub mod inspect;
 pub mod server;
+pub mod stored;
 
 pub use error::{IndexError, Problem};
 pub use event::{Event, EventKind, NewEvent};

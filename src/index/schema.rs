@@ -56,7 +56,7 @@ pub(crate) struct Schema {
 /// The table of rows that are alone in their kind.
 pub(crate) const META: &str = "meta";
 pub(crate) const SCHEMA: Table<String, Schema> = Table::new(META);
-const SCHEMA_KEY: &str = "schema";
+pub(crate) const SCHEMA_KEY: &str = "schema";
 
 type Step = fn(&WriteTransaction) -> Result<(), redb::Error>;
 

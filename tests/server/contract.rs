@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use crate::answer::{Answer, Asked};
 use crate::data::etag;
-use crate::http::{Answer, Asked};
 
 /// `Shaftlog-Store`, taken apart.
 #[derive(Clone, Debug, Default, PartialEq)]

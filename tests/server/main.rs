@@ -14,6 +14,7 @@
 )]
 #![allow(unreachable_pub, reason = "a test program has no public")]
 
+mod answer;
 #[path = "../common/mod.rs"]
 mod common;
 mod contract;
@@ -28,6 +29,7 @@ mod random;
 mod recovery;
 mod restores;
 mod rot;
+mod said;
 mod script;
 mod siege;
 mod stage;

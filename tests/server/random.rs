@@ -10,9 +10,9 @@ use tempfile::TempDir;
 
 use crate::common::{self, Server, wait_for};
 use crate::contract;
-use crate::data::{digest, etag};
 use crate::http::{Answer, Asked, Connection};
 use crate::model::{At, File, Outcome, Put, Says};
+use crate::said::{self, Append};
 
 const PATHS: [&str; 3] = ["/one", "/dir/two", "/dir/three"];
 
@@ -156,29 +156,16 @@ impl Play {
 
     fn put(&mut self, put: &Put) {
         let file = self.files[put.path].clone();
-        let a = file.position(put.at);
-        let body = body(&file, put, a);
-        let end = a + body.len();
-        let total = end + usize::try_from(put.total).unwrap();
-        let mut head = format!("Content-Range: bytes {a}-{}/{total}\r\n", end - 1);
-        head += &condition(&file, put.says, a);
-        let whole = file.bytes.get(..a).map(|before| [before, &body].concat());
-        head += &match put.digest {
-            Says::Nothing | Says::Absent => String::new(),
-            Says::Right => digest_header(&whole.unwrap_or_default()),
-            Says::Wrong => digest_header(b"something else"),
-        };
-        head += &["Content-Length: ", &body.len().to_string(), "\r\n"].concat();
-        let cut = put.cut.map(|cut| cut % body.len());
-        match cut {
+        let append = Append::new(&file, put, PATHS[put.path]);
+        match append.came() {
             None => {
-                let outcomes = file.append(put, a, &body, total);
-                let answer = self.ask("PUT", put.path, &head, &body, Some(end));
-                self.settle(put.path, outcomes, &answer);
+                let end = Some(append.end());
+                let answer = self.ask("PUT", put.path, &append.head(), &append.body, end);
+                self.settle(put.path, append.outcomes(&file), &answer);
             }
             Some(came) => {
-                let states = file.cut(put, a, &body, came, total);
-                self.send("PUT", put.path, &head, &body[..came], None);
+                let states = append.cut(&file, came);
+                self.send("PUT", put.path, &append.head(), &append.body[..came], None);
                 let mut connection = self.connection.take().expect("just used");
                 connection.finish();
                 // A refusal may come before the end is noticed.
@@ -191,8 +178,7 @@ impl Play {
     fn confirm(&mut self, path: usize, at: At, says: Says) {
         let file = &self.files[path];
         let n = file.position(at);
-        let mut head = format!("Content-Range: bytes */{n}\r\nContent-Length: 0\r\n");
-        head += &condition(file, says, n);
+        let head = said::confirm(file, says, n);
         let outcomes = file.confirm(n, says);
         let answer = self.ask("PUT", path, &head, b"", Some(n));
         self.settle(path, outcomes, &answer);
@@ -214,7 +200,7 @@ impl Play {
         if !file.row {
             return;
         }
-        let more = truth(path, file.bytes.len(), length);
+        let more = said::stream(PATHS[path], file.bytes.len(), length);
         let mut disk = fs::File::options()
             .append(true)
             .open(self.server.datadir.join(&PATHS[path][1..]))
@@ -266,14 +252,9 @@ impl Play {
     fn settle(&mut self, path: usize, outcomes: Vec<Outcome>, answer: &Answer) {
         let expected: Vec<_> = outcomes.iter().map(|o| (o.status, o.problem)).collect();
         let on_disk = self.on_disk(path);
-        let problem = answer.header("shaftlog-problem");
-        let found = outcomes.into_iter().find(|outcome| {
-            let vouched = answer.number("shaftlog-length");
-            outcome.status.contains(&answer.status)
-                && outcome.problem == problem
-                && outcome.after.bytes == on_disk
-                && vouched.is_none_or(|length| length == outcome.after.vouched as u64)
-        });
+        let found = outcomes
+            .into_iter()
+            .find(|outcome| said::fits(outcome, answer, &on_disk));
         let model = &self.files[path];
         let found = found.unwrap_or_else(|| {
             panic!(
@@ -296,25 +277,9 @@ impl Play {
         let found = wait_for(&what, || {
             let answer = self.try_ask("HEAD", path, "", b"", None);
             let on_disk = self.on_disk(path);
-            let tail = answer
-                .header("shaftlog-tail")
-                .and_then(|t| t.split(';').next());
-            let (vouched, size) = match answer.status {
-                404 => (0, 0),
-                200 => {
-                    let vouched = answer.number("shaftlog-length").expect("L");
-                    (
-                        vouched,
-                        tail.map_or(vouched, |t| t.parse().expect("a size")),
-                    )
-                }
-                _ => return None,
-            };
-            let mut states = states.iter();
-            states.find(|state| {
-                state.bytes == on_disk
-                    && (state.vouched as u64, state.bytes.len() as u64) == (vouched, size)
-            })
+            states
+                .iter()
+                .find(|state| state.bytes == on_disk && said::shows(state, &answer) == Some(true))
         })
         .clone();
         self.files[path] = found;
@@ -375,44 +340,4 @@ impl Play {
         let line = format!("{method} {} HTTP/1.1\r\nHost: x\r\n{head}\r\n", PATHS[path]);
         connection.send(&[line.as_bytes(), body].concat());
     }
-}
-
-/// What a client would send for this range: what the server has, then the path's own stream.
-fn body(file: &File, put: &Put, a: usize) -> Vec<u8> {
-    let mut body = truth(put.path, a, put.length);
-    let known = file.bytes.get(a..).unwrap_or_default();
-    let known = &known[..known.len().min(body.len())];
-    body[..known.len()].copy_from_slice(known);
-    if let Some(wrong) = put.wrong {
-        let at = wrong % body.len();
-        body[at] ^= 1;
-    }
-    body
-}
-
-/// Bytes `a..a + length` of a path's own stream.
-fn truth(path: usize, a: usize, length: usize) -> Vec<u8> {
-    let mut reader = blake3::Hasher::new()
-        .update(PATHS[path].as_bytes())
-        .finalize_xof();
-    reader.set_position(a as u64);
-    let mut bytes = vec![0; length];
-    reader.fill(&mut bytes);
-    bytes
-}
-
-fn condition(file: &File, says: Says, a: usize) -> String {
-    match says {
-        Says::Nothing => String::new(),
-        Says::Absent => "If-None-Match: *\r\n".to_owned(),
-        Says::Right => {
-            let hash = file.hash(a).unwrap_or_else(|| blake3::hash(b"beyond"));
-            format!("If-Match: {}\r\n", etag(&hash))
-        }
-        Says::Wrong => format!("If-Match: {}\r\n", etag(&blake3::hash(b"wrong"))),
-    }
-}
-
-fn digest_header(bytes: &[u8]) -> String {
-    format!("Repr-Digest: {}\r\n", digest(&blake3::hash(bytes)))
 }

@@ -20,9 +20,10 @@ use sources::Sources;
 /// every default in it and what was found on the machine as comments.
 pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let file = args.config.as_path();
-    match load::either(file)? {
+    let settings = load::either(file)?;
+    out::print(&in_force(&settings)?)?;
+    match settings {
         Settings::Server(server) => {
-            out::print(&effective::server(&server)?)?;
             let certificates = Certificates::of_server(file, &server);
             out::print(&certificates.comments)?;
             let mut faults = check_datadir(file, &server.datadir);
@@ -31,7 +32,6 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
             finish(faults)
         }
         Settings::Client(client) => {
-            out::print(&effective::client(&client)?)?;
             let certificates = Certificates::of_client(file, &client);
             out::print(&certificates.comments)?;
             let mut faults = check_datadir(file, &client.datadir);
@@ -41,6 +41,14 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
             faults.extend(certificates.faults);
             finish(faults)
         }
+    }
+}
+
+/// Settings as the text of a configuration that says everything.
+pub fn in_force(settings: &Settings) -> Result<String, serde_yaml::Error> {
+    match settings {
+        Settings::Server(server) => effective::server(server),
+        Settings::Client(client) => effective::client(client),
     }
 }
 

@@ -20,7 +20,7 @@ pub use self::rows::{
     ClientFile, ClientState, Destination, DestinationId, DestinationState, Hold, NewFile, Progress,
     ProgressState, Scrubbed, Seam, Stretch, Times,
 };
-pub(crate) use self::rows::{DESTINATIONS, FILES, HOLDS, INODES, NAMES, PROGRESS, VOLATILE};
+pub(crate) use self::rows::{DESTINATIONS, FILES, HOLDS, INODES, NAMES, PROGRESS, ROWS, VOLATILE};
 use self::rows::{SCRUBBED, SCRUBBED_KEY};
 use super::engine::Engine;
 use super::error::{IndexError, Problem};

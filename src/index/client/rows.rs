@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::index::codec::{self, FixedWidth, Table, TableKey};
+use crate::index::stored::RowKind;
 use crate::prefix::HasherState;
 use crate::types::{BootId, CommitNumber, FileId, Inode, Offset, Prefix, StableName, StoreId};
 
@@ -277,6 +278,50 @@ pub(crate) const HOLDS: Table<FileId, Hold> = Table::new("holds");
 /// Beside the schema's row.
 pub(crate) const SCRUBBED: Table<String, Scrubbed> = Table::new("meta");
 pub(crate) const SCRUBBED_KEY: &str = "scrubbed";
+
+/// All kinds of rows, one a table or a key.
+pub(crate) const ROWS: [RowKind; 8] = [
+    RowKind {
+        table: FILES.name,
+        key: None,
+        rewrite: |key, value| FILES.rewrite(key, value),
+    },
+    RowKind {
+        table: NAMES.name,
+        key: None,
+        rewrite: |key, value| NAMES.rewrite(key, value),
+    },
+    RowKind {
+        table: INODES.name,
+        key: None,
+        rewrite: |key, value| INODES.rewrite(key, value),
+    },
+    RowKind {
+        table: DESTINATIONS.name,
+        key: None,
+        rewrite: |key, value| DESTINATIONS.rewrite(key, value),
+    },
+    RowKind {
+        table: PROGRESS.name,
+        key: None,
+        rewrite: |key, value| PROGRESS.rewrite(key, value),
+    },
+    RowKind {
+        table: VOLATILE.name,
+        key: None,
+        rewrite: |key, value| VOLATILE.rewrite(key, value),
+    },
+    RowKind {
+        table: HOLDS.name,
+        key: None,
+        rewrite: |key, value| HOLDS.rewrite(key, value),
+    },
+    RowKind {
+        table: SCRUBBED.name,
+        key: Some(SCRUBBED_KEY),
+        rewrite: |key, value| SCRUBBED.rewrite(key, value),
+    },
+];
 
 impl TableKey for DestinationId {
     fn encode(&self) -> Vec<u8> {

@@ -25,7 +25,7 @@ pub(crate) use self::ledger::Owner;
 pub use self::ledger::{Charge, Usage, account};
 pub(crate) use self::ledger::{OWNERS, USAGE, vouched};
 pub(crate) use self::rows::REBUILT;
-pub(crate) use self::rows::{BOOTS, FILES, HISTORY, QUARANTINE};
+pub(crate) use self::rows::{BOOTS, FILES, HISTORY, QUARANTINE, ROWS};
 pub use self::rows::{
     BootRow, Footprint, HistoryRow, Quarantined, ScrubPosition, ServerFile, ServerState,
 };

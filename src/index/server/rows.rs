@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::ledger::{OWNERS, USAGE};
 use crate::index::codec::{self, FixedWidth, Table, TableKey};
+use crate::index::stored::RowKind;
 use crate::prefix::HasherState;
 use crate::types::{
     BootId, CommitNumber, FileId, Inode, Offset, Prefix, PrefixHash, StoreId, WirePath,
@@ -184,6 +186,60 @@ pub(super) const MOVING: Table<String, Option<String>> = Table::new("meta");
 pub(super) const MOVING_KEY: &str = "moving";
 pub(super) const COUNTERS: Table<String, Counters> = Table::new("meta");
 pub(super) const COUNTERS_KEY: &str = "counters";
+
+/// All kinds of rows, one a table or a key.
+pub(crate) const ROWS: [RowKind; 10] = [
+    RowKind {
+        table: FILES.name,
+        key: None,
+        rewrite: |key, value| FILES.rewrite(key, value),
+    },
+    RowKind {
+        table: HISTORY.name,
+        key: None,
+        rewrite: |key, value| HISTORY.rewrite(key, value),
+    },
+    RowKind {
+        table: BOOTS.name,
+        key: None,
+        rewrite: |key, value| BOOTS.rewrite(key, value),
+    },
+    RowKind {
+        table: QUARANTINE.name,
+        key: None,
+        rewrite: |key, value| QUARANTINE.rewrite(key, value),
+    },
+    RowKind {
+        table: STORE.name,
+        key: Some(STORE_KEY),
+        rewrite: |key, value| STORE.rewrite(key, value),
+    },
+    RowKind {
+        table: COUNTERS.name,
+        key: Some(COUNTERS_KEY),
+        rewrite: |key, value| COUNTERS.rewrite(key, value),
+    },
+    RowKind {
+        table: SCRUB.name,
+        key: Some(SCRUB_KEY),
+        rewrite: |key, value| SCRUB.rewrite(key, value),
+    },
+    RowKind {
+        table: MOVING.name,
+        key: Some(MOVING_KEY),
+        rewrite: |key, value| MOVING.rewrite(key, value),
+    },
+    RowKind {
+        table: OWNERS.name,
+        key: None,
+        rewrite: |key, value| OWNERS.rewrite(key, value),
+    },
+    RowKind {
+        table: USAGE.name,
+        key: None,
+        rewrite: |key, value| USAGE.rewrite(key, value),
+    },
+];
 
 impl TableKey for BootId {
     fn encode(&self) -> Vec<u8> {

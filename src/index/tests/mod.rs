@@ -10,3 +10,4 @@ mod kill;
 mod migrate;
 mod random_damage;
 mod shown;
+mod stored;
