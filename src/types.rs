@@ -3,6 +3,7 @@
 //! Nothing here does I/O. A function that takes one of these types need not check it again.
 
 mod identity;
+mod plain;
 pub mod words;
 
 use std::fmt;
@@ -11,6 +12,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use identity::{Identity, NoIdentity};
+pub use plain::plain;
+use plain::talks_to_terminal;
 
 use crate::limits::{PATH_BYTES, PATH_SEGMENTS, PRIVATE_DIR, SEGMENT_BYTES};
 
@@ -448,7 +451,7 @@ impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for character in chunk.valid().chars() {
-                if character == '%' || character.is_control() || is_bidi_control(character) {
+                if character == '%' || talks_to_terminal(character) {
                     let mut buffer = [0; 4];
                     for byte in character.encode_utf8(&mut buffer).bytes() {
                         write!(f, "%{byte:02X}")?;
@@ -463,11 +466,6 @@ impl fmt::Display for Shown<'_> {
         }
         Ok(())
     }
-}
-
-/// Characters that reorder what a terminal shows (Unicode UAX #9).
-pub(crate) fn is_bidi_control(character: char) -> bool {
-    matches!(character, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 fn percent_decode(segment: &str) -> Result<Vec<u8>, BadPath> {

@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableStyle, presets};
 
-use crate::types::is_bidi_control;
+pub(super) use crate::types::plain;
 
 /// How a column stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,18 +40,6 @@ pub(super) fn render(columns: &[Column], rows: impl IntoIterator<Item = Vec<Stri
 }
 
 const STYLE: TableStyle = presets::NOTHING;
-
-/// Text that we did not make, without what would talk to the terminal.
-pub(super) fn plain(text: &str) -> String {
-    text.chars()
-        .flat_map(|character| {
-            let escape = character.is_control() || is_bidi_control(character);
-            let escaped = escape.then(|| character.escape_unicode());
-            let itself = (!escape).then_some(character);
-            escaped.into_iter().flatten().chain(itself)
-        })
-        .collect()
-}
 
 /// A number with its thousands set apart, as people read it.
 pub(super) fn count(number: u64) -> String {

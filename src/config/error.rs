@@ -4,6 +4,8 @@ use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::types::plain;
+
 /// A configuration that cannot be used (exit code 78).
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -60,11 +62,11 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.line)?;
         if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+            write!(f, "{}: ", plain(&self.key))?;
         }
-        f.write_str(&self.problem)?;
+        f.write_str(&plain(&self.problem))?;
         match &self.hint {
-            Some(hint) => write!(f, " ({hint})"),
+            Some(hint) => write!(f, " ({})", plain(hint)),
             None => Ok(()),
         }
     }

@@ -668,6 +668,18 @@ fn faults_in_flow_style_have_their_line_too() {
 }
 
 #[test]
+fn nothing_of_a_file_talks_to_the_terminal() {
+    for text in [
+        "\"data\\e[31mdir\\t\": /a\n",
+        "datadir: /a\nscan_paths: [{\"\\x07\": 1}]\n",
+        "a\tb: [[[[[[)]\n",
+    ] {
+        let told = read(text).unwrap_err().to_string();
+        assert!(!told.chars().any(char::is_control), "{told:?}");
+    }
+}
+
+#[test]
 fn an_excluded_datadir_is_no_fault() {
     let text = client_with("/var/log/a*", "/srv/**/*.log")
         .replace("\"*.gz\"", "[\"*.gz\", /srv/client/**]");
