@@ -48,12 +48,16 @@ impl Append {
     /// Its header lines.
     pub fn head(&self) -> String {
         let (a, last, total) = (self.a, self.end() - 1, self.total);
-        let mut head = format!("Content-Range: bytes {a}-{last}/{total}\r\n");
-        head += &condition_line(self.put.says, self.condition);
-        if let Some(hash) = &self.digest {
-            head += &format!("Repr-Digest: {}\r\n", digest(hash));
-        }
-        head + &format!("Content-Length: {}\r\n", self.body.len())
+        let condition = condition_line(self.put.says, self.condition);
+        let digest = match &self.digest {
+            Some(hash) => format!("Repr-Digest: {}\r\n", digest(hash)),
+            None => String::new(),
+        };
+        let length = self.body.len();
+        format!(
+            "Content-Range: bytes {a}-{last}/{total}\r\n\
+             {condition}{digest}Content-Length: {length}\r\n"
+        )
     }
 
     /// What may come of it when the server has `file`.
