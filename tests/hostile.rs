@@ -23,6 +23,8 @@ mod common;
 #[path = "trust/authority.rs"]
 #[allow(dead_code, reason = "bad certificates are tried elsewhere")]
 mod authority;
+#[path = "server/answer.rs"]
+mod answer;
 #[path = "server/contract.rs"]
 mod contract;
 #[path = "server/data.rs"]
