@@ -108,18 +108,44 @@ impl Framing {
             return Err(too_large(words));
         }
         if !ends {
-            return Ok(());
+            return self.unfinished(part.len());
         }
         let line = std::mem::take(&mut self.line);
         match line.strip_suffix(b"\r\n") {
             Some(line) if !line.contains(&b'\r') => self.line(line)?,
-            _ => return Err(no_http("lines end with CR LF, and CR stands nowhere else")),
+            _ => return Err(no_http(LINE_END)),
         }
         if line.capacity() <= KEPT {
             self.line = line;
             self.line.clear();
         }
         Ok(())
+    }
+
+    /// Judges what has come of a line, the last `new` bytes of it just now: what hyper would refuse
+    /// without waiting for the line's end is refused here.
+    fn unfinished(&self, new: usize) -> Result<(), Refusal> {
+        let (old, part) = self.line.split_at(self.line.len() - new);
+        let (last, but_last) = part.split_last().unwrap_or((&0, b""));
+        if old.last() == Some(&b'\r') || but_last.contains(&b'\r') {
+            return Err(no_http(LINE_END));
+        }
+        match self.at {
+            At::Start => {
+                let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
+                request_line_begins(line)
+            }
+            _ if old.contains(&b':') => Ok(()),
+            _ => {
+                let part = if *last == b'\r' { but_last } else { part };
+                let name = part.split(|byte| *byte == b':').next().unwrap_or_default();
+                let is_odd = !name.is_empty() && HeaderName::from_bytes(name).is_err();
+                if is_odd || self.line.starts_with(b":") {
+                    return Err(no_http(HEADER_NAME));
+                }
+                Ok(())
+            }
+        }
     }
 
     fn line(&mut self, line: &[u8]) -> Result<(), Refusal> {
@@ -153,7 +179,7 @@ impl Framing {
             .map(|colon| (&line[..colon], line[colon + 1..].trim_ascii()))
             .ok_or_else(|| no_http("a header line without a colon"))?;
         // A name with a space in front of its colon, or a folded line, is none.
-        let name = HeaderName::from_bytes(name).map_err(|_| no_http("an odd header name"))?;
+        let name = HeaderName::from_bytes(name).map_err(|_| no_http(HEADER_NAME))?;
         if name == header::TRANSFER_ENCODING {
             let words = "a body comes with its Content-Length, not coded";
             return Err(Refusal::usual(Problem::Length, words));
@@ -175,6 +201,27 @@ const HEAD: &[u8] = b"HEAD ";
 
 /// Room for lines that is kept from one to the next.
 const KEPT: usize = 4 * 1024;
+
+const LINE_END: &str = "lines end with CR LF, and CR stands nowhere else";
+const HEADER_NAME: &str = "an odd header name";
+
+/// Whether `line` can be the beginning of a request line.
+fn request_line_begins(line: &[u8]) -> Result<(), Refusal> {
+    let mut words = line.splitn(3, |byte| *byte == b' ');
+    let method = words.next().unwrap_or_default();
+    if !line.is_empty() && Method::from_bytes(method).is_err() {
+        return Err(no_http("an odd method"));
+    }
+    let versions = [&b"HTTP/1.1"[..], b"HTTP/1.0"];
+    match (words.next(), words.next()) {
+        (Some(b""), Some(_)) => Err(no_http("an odd request target")),
+        (Some(target), _) if target.contains(&b'\t') => Err(no_http("an odd request target")),
+        (_, Some(version)) if !versions.iter().any(|it| it.starts_with(version)) => {
+            Err(no_http("HTTP/1.1 is spoken here"))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// `method SP target SP version` (RFC 9112 section 3).
 fn request_line(line: &[u8]) -> Result<(), Refusal> {
@@ -249,6 +296,33 @@ mod tests {
         let in_head = [GOOD, &bad[..9]].concat();
         assert_eq!(framing.follow(&in_head), Ok(()));
         assert_eq!(framing.follow(&bad[9..]).unwrap_err().before, 0);
+    }
+
+    /// hyper would not, and its answer says nothing of ours.
+    #[test]
+    fn no_line_is_waited_for_that_can_only_be_bad() {
+        for bad in [
+            &b"PU)"[..],
+            b" HEAD",
+            b"HEAD  ",
+            b"HEAD /\t",
+            b"HEAD /a HTTP/1.1 ",
+            b"HEAD /a HTTP/2",
+            b"HEAD /a HTTP/\xcf",
+            b"HEAD /a HTTP/1.1\rX",
+            b"\rX",
+            b"HEAD /a HTTP/1.1\r\nHost ",
+            b"HEAD /a HTTP/1.1\r\n folded",
+            b"HEAD /a HTTP/1.1\r\n:",
+            b"HEAD /a HTTP/1.1\r\nHost: x\ry",
+        ] {
+            for size in 1..=bad.len() {
+                let mut framing = Framing::default();
+                let refused = bad.chunks(size).try_for_each(|part| framing.follow(part));
+                let refused = refused.expect_err("it is bad");
+                assert_eq!(refused.refusal.status.as_u16(), 400, "{bad:?}");
+            }
+        }
     }
 
     #[test]
