@@ -1,6 +1,6 @@
 //! The parser's errors in our words: the line first, and a hint for the mistakes that people make.
 
-use super::{BOMB, fault, is_blank};
+use super::{BOMB, editors_line, fault, is_blank};
 use crate::config::error::Fault;
 
 /// The parser's error as a fault: its line, its words without their positions, and a hint for the
@@ -15,7 +15,7 @@ pub(super) fn fault_of(text: &str, error: &serde_yaml::Error) -> Fault {
         Some((_, position)) => leading_number(position).unwrap_or(location.line()),
         None => location.line(),
     };
-    let line = line.min(text.lines().count().max(1));
+    let line = editors_line(text, line).min(text.lines().count().max(1));
     let written = text.lines().nth(line - 1).unwrap_or_default();
     let found = fault(line, without_positions(&words));
     match hint(&found.problem, written) {

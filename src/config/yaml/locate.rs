@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::KeySeed;
+use super::{KeySeed, editors_line};
 use crate::config::error::Step;
 
 /// A place in the text.
@@ -24,7 +24,7 @@ pub(in crate::config) fn locate(text: &str, steps: &[Step], on_key: bool) -> Opt
         .deserialize(serde_yaml::Deserializer::from_str(text))
         .err()?;
     error.location().map(|location| Position {
-        line: location.line(),
+        line: editors_line(text, location.line()),
         index: location.index(),
     })
 }
@@ -106,10 +106,23 @@ mod tests {
             line_of(text, &[key("b"), Step::Index(1), key("d")], false),
             8
         );
+        // A CR by itself ends a line for the parser, and for no editor.
+        assert_eq!(
+            line_of("# \r\r\u{85}\r\na: 1\r\nb: 2\n", &[key("b")], true),
+            3
+        );
         // A key that is not there: the mapping that lacks it.
         assert_eq!(
             line_of(text, &[key("b"), Step::Index(1), key("e")], false),
             7
         );
+    }
+
+    #[test]
+    fn places_are_bytes() {
+        let text = "# \u{e4}\u{2028}# \u{1f600}\na: 0x1\n";
+        let steps = [Step::Key("a".to_owned())];
+        let position = locate(text, &steps, false).unwrap();
+        assert_eq!((position.line, &text[position.index..]), (2, "0x1\n"));
     }
 }

@@ -85,6 +85,24 @@ fn line_at(bytes: &[u8], index: usize) -> usize {
     bytes[..index].split(|&byte| byte == b'\n').count()
 }
 
+/// The line, as editors count them, of what is the line `line` to the parser: a CR by itself ends
+/// one for it, and so do three characters of Unicode.
+fn editors_line(text: &str, line: usize) -> usize {
+    let (mut ours, mut theirs) = (1, 1);
+    let mut characters = text.chars().peekable();
+    while theirs < line
+        && let Some(character) = characters.next()
+    {
+        ours += usize::from(character == '\n');
+        theirs += usize::from(match character {
+            '\r' => characters.peek() != Some(&'\n'),
+            '\n' | '\u{85}' | '\u{2028}' | '\u{2029}' => true,
+            _ => false,
+        });
+    }
+    ours
+}
+
 fn fault(line: usize, problem: impl Into<String>) -> Fault {
     Fault {
         line,
