@@ -22,6 +22,7 @@ mod trust {
     pub mod identities;
     pub mod limits;
     pub mod modes;
+    pub mod own_users;
     pub mod privileges;
     pub mod quotas;
     pub mod renewal;
