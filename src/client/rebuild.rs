@@ -281,6 +281,36 @@ mod tests {
     }
 
     #[test]
+    fn a_source_of_an_owner_whom_the_pattern_does_not_name_gets_no_link() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (datadir, log) = (scratch.path().join("data"), scratch.path().join("log"));
+        for directory in [&datadir.join(".shaftlog"), &log] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        let content = "a line\n".repeat(1_000);
+        fs::write(datadir.join("a.1700"), &content).unwrap();
+        fs::write(log.join("a"), &content).unwrap();
+        let owned_by = |uid: u32| {
+            let text = format!(
+                "datadir: /d\nscan_paths:\n- {{name: p, pattern: '{}/*', owner: {uid}}}\n\
+                 destinations:\n- url: http://h/\n",
+                log.display()
+            );
+            let here = crate::config::Environment::here();
+            let read = crate::config::parse_client(Path::new("x"), text.as_bytes(), &here);
+            read.unwrap().patterns.into()
+        };
+        let ours = fs::metadata(log.join("a")).unwrap().uid();
+        let links = || fs::metadata(log.join("a")).unwrap().nlink();
+        let database = datadir.join(".shaftlog/client.redb");
+        let rebuilt = rebuild(&datadir, &database, &owned_by(ours + 1)).unwrap();
+        assert_eq!((rebuilt.files, rebuilt.reunited, links()), (1, 0, 1));
+        fs::remove_file(&database).unwrap();
+        let rebuilt = rebuild(&datadir, &database, &owned_by(ours)).unwrap();
+        assert_eq!((rebuilt.files, rebuilt.reunited, links()), (1, 1, 2));
+    }
+
+    #[test]
     fn a_source_gets_its_link_s_name_only_without_a_doubt() {
         let scratch = tempfile::tempdir().unwrap();
         let (datadir, log) = (scratch.path().join("data"), scratch.path().join("log"));
