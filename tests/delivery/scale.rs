@@ -156,7 +156,7 @@ fn after_a_restart_known_files_are_as_quick_as_before() {
 }
 
 /// Bytes of memory that a client needs for each file that it holds, at most.
-const BYTES_A_FILE: u64 = 3 * 1024;
+const BYTES_A_FILE: u64 = 2 * 1024;
 
 #[test]
 fn a_directory_full_of_files_costs_little_for_each_and_ends_in_time() {
