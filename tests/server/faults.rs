@@ -14,6 +14,8 @@ use crate::common::{self, Server, wait_for, wait_until};
 use crate::contract;
 use crate::data::{digest, etag};
 use crate::http::{Answer, Asked, Connection};
+use crate::play::request;
+use crate::said::stream;
 
 #[test]
 #[ignore = "needs strace, and a minute"]
@@ -246,7 +248,7 @@ impl Source {
     fn new(path: &'static str, ends: &[usize]) -> Self {
         Self {
             path,
-            bytes: bytes(path, *ends.last().expect("pieces")),
+            bytes: stream(path, 0, *ends.last().expect("pieces")),
             ends: ends.to_vec(),
             acknowledged: 0,
         }
@@ -366,8 +368,7 @@ impl Delivery {
         let requests = [0, 1].map(|piece| {
             let (start, end) = (ends[piece], ends[piece + 1]);
             let head = self.head(file, start, end);
-            let line = format!("PUT {path} HTTP/1.1\r\nHost: x\r\n{head}\r\n");
-            [line.as_bytes(), &self.files[file].bytes[start..end]].concat()
+            request("PUT", path, &head, &self.files[file].bytes[start..end])
         });
         let open = || {
             let mut connection = Connection::try_open(self.server.port)?;
@@ -439,8 +440,7 @@ impl Delivery {
             end: None,
             known: 0,
         });
-        let line = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{head}\r\n");
-        connection.send(&[line.as_bytes(), body].concat());
+        connection.send(&request(method, path, head, body));
         let (asked, answer) = connection.answer().ok().flatten()?;
         let on_disk = (path != "/").then(|| self.server.datadir.join(&path[1..]));
         if let Err(problem) = contract::check(&asked, &answer, on_disk.as_deref()) {
@@ -493,12 +493,4 @@ impl Delivery {
             assert_eq!(row["blake3"], hash.as_str(), "{what}: {row}");
         }
     }
-}
-
-/// The first bytes of a path's own stream.
-fn bytes(path: &str, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    let mut reader = blake3::Hasher::new().update(path.as_bytes()).finalize_xof();
-    reader.fill(&mut bytes);
-    bytes
 }

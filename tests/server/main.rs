@@ -25,6 +25,7 @@ mod flight;
 mod http;
 mod kept;
 mod model;
+mod play;
 mod random;
 mod recovery;
 mod restores;

@@ -12,17 +12,13 @@ use crate::common::{self, Server, wait_for};
 use crate::contract;
 use crate::http::{Answer, Asked, Connection};
 use crate::model::{At, File, Outcome, Put, Says};
+use crate::play::{answered, plays, request};
 use crate::said::{self, Append};
 
 const PATHS: [&str; 3] = ["/one", "/dir/two", "/dir/three"];
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(12),
-        max_shrink_iters: 300,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(plays(300))]
 
     #[test]
     fn the_server_does_what_its_table_says(steps in prop::collection::vec(step(), 1..60)) {
@@ -298,10 +294,7 @@ impl Play {
         body: &[u8],
         end: Option<usize>,
     ) -> Answer {
-        wait_for("an answer that is not 503", || {
-            let answer = self.try_ask(method, path, head, body, end);
-            (answer.status != 503).then_some(answer)
-        })
+        answered(|| self.try_ask(method, path, head, body, end))
     }
 
     fn try_ask(
@@ -337,7 +330,6 @@ impl Play {
             end: end.map(|end| end as u64),
             known: 0,
         });
-        let line = format!("{method} {} HTTP/1.1\r\nHost: x\r\n{head}\r\n", PATHS[path]);
-        connection.send(&[line.as_bytes(), body].concat());
+        connection.send(&request(method, PATHS[path], head, body));
     }
 }

@@ -10,20 +10,17 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::common::{self, Server, wait_for};
+use crate::common::{self, Server};
 use crate::contract;
 use crate::data::{digest, etag};
 use crate::http::{Answer, Asked, Connection};
+use crate::play::{answered, plays, request};
+use crate::said::stream;
 
 const PATHS: [&str; 2] = ["/one", "/dir/two"];
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(12),
-        max_shrink_iters: 200,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(plays(200))]
 
     #[test]
     fn no_acknowledged_byte_is_lost_silently(steps in prop::collection::vec(step(), 1..40)) {
@@ -208,7 +205,7 @@ impl Play {
                     PATHS[path],
                     file.acknowledged
                 );
-                let right = etag(&blake3::hash(&truth(path, length)));
+                let right = etag(&blake3::hash(&stream(PATHS[path], 0, length)));
                 if answer.header("etag") == Some(right.as_str()) {
                     return Some(length);
                 }
@@ -226,7 +223,7 @@ impl Play {
             return false;
         };
         let end = start + length;
-        let bytes = truth(path, end);
+        let bytes = stream(PATHS[path], 0, end);
         let head = format!(
             "Content-Range: bytes {start}-{}/{end}\r\nContent-Length: {length}\r\nIf-Match: {}\r\nRepr-Digest: {}\r\n",
             end - 1,
@@ -272,35 +269,26 @@ impl Play {
             let row = rows.iter().find(|row| row["path"] == *name);
             let row = row.unwrap_or_else(|| panic!("no row of {name}"));
             assert_eq!(row["state"], "vouched", "{row}");
-            assert!(self.on_disk(path) == Some(truth(path, length)), "{name}");
+            assert!(
+                self.on_disk(path) == Some(stream(PATHS[path], 0, length)),
+                "{name}"
+            );
         }
     }
 
     fn ask(&self, method: &str, path: usize, head: &str, body: &[u8]) -> Answer {
-        wait_for("an answer that is not 503", || {
+        answered(|| {
             let mut connection = Connection::open(self.server.port);
             connection.expect(Asked {
                 method: method.to_owned(),
                 target: PATHS[path].to_owned(),
                 ..Asked::default()
             });
-            let line = format!("{method} {} HTTP/1.1\r\nHost: x\r\n{head}\r\n", PATHS[path]);
-            connection.send(&[line.as_bytes(), body].concat());
+            connection.send(&request(method, PATHS[path], head, body));
             let (asked, answer) = connection.answer().expect("HTTP").expect("an answer");
             let checked = contract::check(&asked, &answer, Some(&self.place(path)));
             checked.unwrap_or_else(|problem| panic!("{problem}\n{head}\n{}", answer.shown()));
-            (answer.status != 503).then_some(answer)
+            answer
         })
     }
-}
-
-/// The first bytes of a path's own stream.
-fn truth(path: usize, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    let name = PATHS[path].as_bytes();
-    blake3::Hasher::new()
-        .update(name)
-        .finalize_xof()
-        .fill(&mut bytes);
-    bytes
 }
