@@ -2,18 +2,23 @@
 //! to be, whether it can be reached. Every change is made here, under one lock that is never held
 //! across anything that waits; one log line for each change of state, none for a retry.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod cursors;
+mod gate;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use self::cursors::Cursors;
+use self::gate::Gate;
 use super::Mode;
 use super::anew::Anew;
 use super::cursor::Cursor;
 use super::expected::Expected;
-use super::pace::{backoff, backoff_since, piece_after, piece_after_cut};
+use super::pace::{backoff, piece_after, piece_after_cut};
 use super::piece::Ending;
 use super::pipeline::{Errand, Lent, Places};
 use super::schedule::{Ended, Job, Schedule};
@@ -22,11 +27,11 @@ use super::visit::{Certainty, Question, Setting};
 use crate::client::catalogue::{Catalogue, Tracked};
 use crate::client::dirty::Queue;
 use crate::client::http::{Buffers, Connector, Reply};
-use crate::client::plan::{FileError, StopReason, Trust};
+use crate::client::plan::{FileError, Trust};
 use crate::config;
 use crate::index::IndexError;
 use crate::index::client::{Destination, DestinationId};
-use crate::limits::{CURSORS, ERROR_RETRY, PIECE_START, STOPPED_RETRY};
+use crate::limits::{ERROR_RETRY, PIECE_START};
 use crate::sys::clock;
 use crate::types::words::span;
 use crate::types::{BootId, FileId, Inode, Offset, StableName};
@@ -34,9 +39,6 @@ use crate::wire::Seen;
 
 /// For how long a destination's word that closed a generation counts against its next.
 const DAY: Duration = Duration::from_secs(24 * 3600);
-
-/// A failure that took so long, or has nothing tried for so long, is told of at once.
-const NEWS: Duration = Duration::from_secs(10);
 
 /// Why a destination does not serve.
 pub(super) struct Failure {
@@ -87,16 +89,6 @@ pub(super) struct Shared {
     state: Mutex<State>,
 }
 
-/// Whether requests about files may be sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Gate {
-    Open,
-    /// Not before a connection has met the destination again, which is tried then.
-    Shut(Instant),
-    /// A connection is trying that.
-    Meeting,
-}
-
 pub(super) struct State {
     pub(super) schedule: Schedule,
     errands: VecDeque<Errand>,
@@ -119,10 +111,7 @@ pub(super) struct State {
     failing_since: Instant,
     /// Files that an unverified destination was asked about in this run.
     asked: HashSet<FileId>,
-    cursors: HashMap<FileId, (u64, Cursor)>,
-    /// The same files, the one unused for longest first.
-    cursors_by_use: BTreeMap<u64, FileId>,
-    cursor_clock: u64,
+    cursors: Cursors,
     /// Inodes of which a generation was closed on this destination's word.
     closed: HashMap<Inode, Instant>,
     /// The file whose loss stopped the destination.
@@ -185,9 +174,7 @@ impl Shared {
                 failures: 0,
                 failing_since: clock::monotonic(),
                 asked: HashSet::new(),
-                cursors: HashMap::new(),
-                cursors_by_use: BTreeMap::new(),
-                cursor_clock: 0,
+                cursors: Cursors::default(),
                 closed: HashMap::new(),
                 culprit: None,
             }),
@@ -270,7 +257,7 @@ impl Shared {
         } else {
             Certainty::Recorded
         };
-        (certainty, state.take_cursor(job.id))
+        (certainty, state.cursors.take(job.id))
     }
 
     /// Whether this destination's word closed a generation of the inode within a day.
@@ -304,7 +291,7 @@ impl Shared {
             Ended::Untried { .. } => {}
         }
         if let Some(cursor) = cursor {
-            state.keep_cursor(job.id, cursor);
+            state.cursors.keep(job.id, cursor);
         }
         let put_off = matches!(ended, Ended::Later(_) | Ended::Failed(..));
         let settled = state.schedule.end(job, ended);
@@ -335,7 +322,7 @@ impl Shared {
     pub(super) fn forget(&self, id: FileId) {
         let mut state = self.state();
         state.asked.remove(&id);
-        state.take_cursor(id);
+        state.cursors.take(id);
         state.schedule.forget(id);
         state.expected.close(id);
         self.seen(&mut state, id);
@@ -462,74 +449,6 @@ impl Shared {
         Ok(())
     }
 
-    /// The destination can be reached: turns may begin.
-    pub(super) fn open_gate(&self) {
-        let mut state = self.state();
-        // Another connection may have found out meanwhile.
-        if state.session.stopped().is_some() {
-            return;
-        }
-        state.gate = Gate::Open;
-        // One that fails whatever it is given is well only when it takes something.
-        if !state.announced || state.schedule.is_settled() {
-            self.well(&mut state);
-        }
-        drop(state);
-        self.changed.notify_waiters();
-    }
-
-    /// The destination does what it should.
-    fn well(&self, state: &mut State) {
-        state.failures = 0;
-        state.last_failure = None;
-        if state.announced && state.fault.is_none() {
-            return;
-        }
-        state.announced = true;
-        state.fault = None;
-        match state.session.trust() {
-            Trust::Verified => tracing::info!("{}: connected, verified", self.called),
-            Trust::Unverified => tracing::warn!(
-                "{}: connected, UNVERIFIED: it is no shaftlog server, and proves nothing",
-                self.called
-            ),
-        }
-    }
-
-    /// The destination does not serve: nobody tries before a pause, which grows from failure to
-    /// failure until there is progress. Failures of several connections at once count as one;
-    /// `meeting` is the attempt to come back.
-    pub(super) fn shut_gate(&self, meeting: bool, failure: &Failure) {
-        let Failure {
-            why,
-            took,
-            retry_after,
-        } = failure;
-        let mut state = self.state();
-        if meeting || state.gate == Gate::Open {
-            let now = clock::monotonic();
-            if state.failures == 0 {
-                state.failing_since = now;
-            }
-            let lasted = now.duration_since(state.failing_since);
-            let pause = backoff_since(state.failures, lasted);
-            state.failures = state.failures.saturating_add(1);
-            let pause = retry_after.unwrap_or_default() + pause;
-            state.gate = Gate::Shut(now + pause);
-            tracing::debug!("{}: {why}; tried again in {pause:?}", self.called);
-        }
-        state.last_failure = Some(why.clone());
-        // The first failure after progress is no news yet: a bad line has one every second. But
-        // nobody is left without word for long.
-        let is_long = (*took).max(retry_after.unwrap_or_default()) >= NEWS;
-        if state.fault.is_none() && (state.failures > 1 || is_long) {
-            tracing::warn!("{}: {why}; trying again until it works", self.called);
-            state.fault = Some(why.clone());
-        }
-        drop(state);
-        self.changed.notify_waiters();
-    }
-
     /// How long a file waits that brought this turn nowhere.
     pub(super) fn put_off(&self, id: FileId) -> Instant {
         let vain = self.state().schedule.vain(id);
@@ -567,65 +486,6 @@ impl Shared {
         }
     }
 
-    /// No PUT from now on.
-    pub(super) async fn stop(self: &Arc<Self>, reason: StopReason, culprit: Option<FileId>) {
-        {
-            let mut state = self.state();
-            state.gate = Gate::Shut(clock::monotonic() + STOPPED_RETRY);
-            state.culprit = culprit.or(state.culprit);
-            if state.session.stopped().is_some() {
-                return;
-            }
-            let reason = reason.to_string();
-            tracing::error!("{}: stopped, gets no more: {reason}", self.called);
-            state.fault = Some(format!("stopped: {reason}"));
-            state.session.stop(&reason);
-        }
-        if let Err(error) = self.store().await {
-            tracing::error!("{}: {error}", self.called);
-        }
-    }
-
-    /// A stopped destination is well again.
-    pub(super) async fn resume(self: &Arc<Self>) {
-        {
-            let mut state = self.state();
-            state.session.resume();
-            state.culprit = None;
-            state.failures = 0;
-            tracing::info!("{}: no longer stopped", self.called);
-        }
-        if let Err(error) = self.store().await {
-            tracing::error!("{}: {error}", self.called);
-        }
-    }
-
-    /// A stopped destination is still not well.
-    pub(super) fn stay_stopped(&self) {
-        let mut state = self.state();
-        state.gate = Gate::Shut(clock::monotonic() + STOPPED_RETRY);
-        if state.fault.is_none() {
-            let reason = state.session.stopped().unwrap_or_default().to_owned();
-            tracing::error!("{}: stopped, gets no more: {reason}", self.called);
-            state.fault = Some(format!("stopped: {reason}"));
-        }
-    }
-
-    /// Whatever is put off, stopped or in error is asked about now.
-    pub(super) fn ask_again(&self) {
-        let mut state = self.state();
-        state.schedule.ask_deferred();
-        if let Gate::Shut(until) = &mut state.gate {
-            *until = clock::monotonic();
-        }
-        drop(state);
-        self.changed.notify_waiters();
-    }
-
-    pub(super) fn is_open(&self) -> bool {
-        self.state().gate == Gate::Open
-    }
-
     /// Whether a connection led to the run that answers now may be used for a request.
     pub(super) fn serves(&self, boot: Option<BootId>, trust: Trust) -> bool {
         let state = self.state();
@@ -635,26 +495,6 @@ impl Shared {
 }
 
 impl State {
-    /// Keeps a cursor for the file's next turn, and forgets the one unused for longest when there
-    /// are too many.
-    fn keep_cursor(&mut self, id: FileId, cursor: Cursor) {
-        self.take_cursor(id);
-        self.cursor_clock += 1;
-        self.cursors.insert(id, (self.cursor_clock, cursor));
-        self.cursors_by_use.insert(self.cursor_clock, id);
-        if self.cursors.len() > CURSORS
-            && let Some((_, oldest)) = self.cursors_by_use.pop_first()
-        {
-            self.cursors.remove(&oldest);
-        }
-    }
-
-    fn take_cursor(&mut self, id: FileId) -> Option<Cursor> {
-        let (used, cursor) = self.cursors.remove(&id)?;
-        self.cursors_by_use.remove(&used);
-        Some(cursor)
-    }
-
     /// Whether all that is expected has arrived, or is in error: only time can change that.
     pub(super) fn is_delivered(&self) -> bool {
         let errors = self.schedule.errors();
