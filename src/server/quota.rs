@@ -179,7 +179,7 @@ pub(super) fn reserve(
     forget_some(&mut accounts);
     drop(accounts);
     if is_news {
-        tell(core, path, state.epoch, &payer, used, quota);
+        tell(core, path, state.epoch, &payer, [used, held], quota);
     }
     Ok(None)
 }
@@ -192,15 +192,26 @@ fn forget_some(accounts: &mut HashMap<String, Account>) {
 }
 
 /// Says it once, until there is room again.
-fn tell(core: &Core, path: &WirePath, epoch: Epoch, payer: &str, used: Usage, quota: Quota) {
+fn tell(
+    core: &Core,
+    path: &WirePath,
+    epoch: Epoch,
+    payer: &str,
+    [used, held]: [Usage; 2],
+    quota: Quota,
+) {
     let of = |most: Option<u64>| most.map_or_else(String::new, |most| format!(" of {most}"));
-    let detail = format!(
+    let mut detail = format!(
         "{payer} has used up its quota: {} files{} with {} bytes{}",
         used.files,
         of(quota.files),
         used.bytes,
         of(quota.bytes),
     );
+    if held != Usage::default() {
+        let Usage { files, bytes } = held;
+        detail += &format!(", and {files} new files with {bytes} bytes on their way");
+    }
     warn!("{path} is not taken: {detail}; what is there is served, and it comes again");
     let event = NewEvent::now(EventKind::QuotaReached, path.as_bytes(), detail);
     let changes = vec![ServerChange::Event(event)];
