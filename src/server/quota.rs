@@ -210,7 +210,7 @@ fn tell(
     );
     if held != Usage::default() {
         let Usage { files, bytes } = held;
-        detail += &format!(", and {files} new files with {bytes} bytes on their way");
+        detail = format!("{detail}, and {files} new files with {bytes} bytes on their way");
     }
     warn!("{path} is not taken: {detail}; what is there is served, and it comes again");
     let event = NewEvent::now(EventKind::QuotaReached, path.as_bytes(), detail);
