@@ -2,16 +2,17 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
 
 use crate::client::source::Source;
-use crate::limits::IO_CHUNK;
+use crate::limits::{CHUNKS_AHEAD, IO_CHUNK};
 use crate::types::{ByteRange, Offset};
 
 /// Chunks read ahead of the line; with the one being read and the one being written these are the
@@ -96,8 +97,13 @@ fn read_range(
     buffers: &Buffers,
     sender: &Sender<io::Result<Bytes>>,
 ) {
+    let runtime = Handle::current();
     let mut at = range.start();
     while at < range.end() {
+        // Waits for the line to have taken what was read before.
+        if buffers.are_scarce() && runtime.block_on(sender.reserve_many(READ_AHEAD)).is_err() {
+            return;
+        }
         let want = usize::try_from(range.end().since(at)).unwrap_or(IO_CHUNK);
         let chunk = match buffers.read(source, at, want) {
             Ok(chunk) if chunk.is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -147,32 +153,55 @@ impl Body for Payload {
     }
 }
 
-/// The chunks of one destination, used again and again: as many as are under way at once.
+/// The chunks of one destination, used again and again.
 #[derive(Clone, Default, Debug)]
-pub struct Buffers(Arc<Mutex<Vec<Box<[u8]>>>>);
+pub struct Buffers(Arc<Mutex<Pool>>);
+
+#[derive(Default, Debug)]
+struct Pool {
+    free: Vec<Box<[u8]>>,
+    /// How many chunks are under way.
+    out: usize,
+}
 
 impl Buffers {
     /// What the source holds of the `length` bytes from `at` on, at most [`IO_CHUNK`] of them.
     pub fn read(&self, source: &Source, at: Offset, length: usize) -> io::Result<Bytes> {
+        // A line of text must not keep the memory of a chunk.
+        if length <= IO_CHUNK / 4 {
+            let mut bytes = vec![0; length];
+            let read = source.read_at(at, &mut bytes)?;
+            bytes.truncate(read);
+            return Ok(bytes.into());
+        }
         let mut chunk = self.take();
         let length = length.min(chunk.bytes.len());
         let read = source.read_at(at, &mut chunk.bytes[..length])?;
         Ok(Bytes::from_owner(chunk).slice(..read))
     }
 
+    /// Whether so many chunks are under way that nobody should read ahead.
+    fn are_scarce(&self) -> bool {
+        self.pool().out >= CHUNKS_AHEAD
+    }
+
     fn take(&self) -> Chunk {
-        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = free
-            .pop()
-            .unwrap_or_else(|| vec![0; IO_CHUNK].into_boxed_slice());
+        let mut pool = self.pool();
+        pool.out += 1;
+        let bytes = pool.free.pop();
+        drop(pool);
         Chunk {
-            bytes,
+            bytes: bytes.unwrap_or_else(|| vec![0; IO_CHUNK].into_boxed_slice()),
             home: self.clone(),
         }
     }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// One chunk; goes home when it has been sent.
+/// One chunk; goes home when it has been sent, unless enough of them are there.
 struct Chunk {
     bytes: Box<[u8]>,
     home: Buffers,
@@ -187,7 +216,51 @@ impl AsRef<[u8]> for Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        let mut free = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
-        free.push(bytes);
+        let mut pool = self.home.pool();
+        pool.out -= 1;
+        if pool.free.len() < CHUNKS_AHEAD {
+            pool.free.push(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::sys::file;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn many_bodies_that_nobody_takes_hold_few_chunks_and_all_come_whole() {
+        const BODIES: usize = 40;
+        let dir = tempfile::tempdir().unwrap();
+        let content: Vec<u8> = (0..5 * IO_CHUNK + 1).map(|at| (at / 7) as u8).collect();
+        let path = dir.path().join("log");
+        fs::write(&path, &content).unwrap();
+        let log = Arc::new(File::open(&path).unwrap());
+        let inode = file::stat(&log).unwrap().inode;
+        let range = ByteRange::new(Offset::ZERO, Offset::new(content.len() as u64).unwrap());
+        let buffers = Buffers::default();
+
+        let mut bodies: Vec<Payload> = (0..BODIES)
+            .map(|_| {
+                let source = Source::checked(log.clone(), inode).unwrap();
+                Payload::stream(source, range.unwrap(), buffers.clone())
+            })
+            .collect();
+        let mut first = Vec::new();
+        for body in &mut bodies {
+            first.push(body.frame().await.unwrap().unwrap().into_data().unwrap());
+        }
+
+        let out = buffers.pool().out;
+        assert!(out <= CHUNKS_AHEAD + 2 * BODIES, "{out}");
+        for (body, first) in bodies.into_iter().zip(first) {
+            let rest = body.collect().await.unwrap().to_bytes();
+            assert!([&first[..], &rest].concat() == content);
+        }
     }
 }
