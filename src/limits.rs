@@ -67,8 +67,8 @@ pub const INDEX_CACHE: usize = 8 * 1024 * 1024;
 /// Persistent connections to each destination (`connections`): the more small files are under way,
 /// the more of them share a commit at the server.
 pub const CONNECTIONS: usize = 32;
-/// Chunks of [`IO_CHUNK`] that the bodies to one destination may have in memory before none of them
-/// reads ahead of its line any more; each has two at least. A stalled destination with a long
+/// Chunks of [`IO_CHUNK`] that the bodies to one destination may have in memory before all others
+/// read only a quarter of one at once, and not ahead of their lines. A stalled destination with a long
 /// backlog would else fill all that its connections can hold.
 pub const CHUNKS_AHEAD: usize = 16;
 /// Longest time a connection is kept: names resolve differently later.
