@@ -137,8 +137,10 @@ fn a_backlog_costs_nothing_and_is_caught_up_with() {
     }
     let (early, late) = (early.unwrap(), footprint(&mut client));
     println!("memory KiB, descriptors, database bytes: {early:?} then {late:?}");
+    // Early nothing was under way there. What bodies to one destination may hold is 7 MiB, and the
+    // allocator keeps some of it in each thread's arena; the backlog is 130 MB in the long form.
     assert!(
-        late.0 < early.0 + 8 * 1024,
+        late.0 < early.0 + 16 * 1024,
         "memory grew: {early:?} {late:?}"
     );
     // The dead one had no connection, the full one has all of its thirty-two, each with a file.
