@@ -243,7 +243,7 @@ mod tests {
     async fn many_bodies_that_nobody_takes_hold_few_chunks_and_all_come_whole() {
         const BODIES: usize = 40;
         let dir = tempfile::tempdir().unwrap();
-        let content: Vec<u8> = (0..5 * IO_CHUNK + 1).map(|at| (at / 7) as u8).collect();
+        let content: Vec<u8> = (0..=250).cycle().take(5 * IO_CHUNK + 1).collect();
         let path = dir.path().join("log");
         fs::write(&path, &content).unwrap();
         let log = Arc::new(File::open(&path).unwrap());
