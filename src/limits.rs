@@ -198,8 +198,8 @@ pub const GLOB_ALTERNATIVES_IN_ALL: usize = 10_000;
 /// Memory that one compiled regular expression may take; the ones people write take kilobytes.
 pub const REGEX_BYTES: usize = 1024 * 1024;
 
-/// Connections that a server has open at once (`limits: connections`), as far as half of its
-/// descriptors go; more wait in the kernel's queue.
+/// Connections that a server has open at once (`limits: connections`), as far as its descriptors go,
+/// half of which are for files, or two for each of `limits: requests`; more wait in the kernel's queue.
 pub const SERVER_CONNECTIONS: usize = 16_384;
 /// Longest time that a server keeps a connection: a client whose certificate was revoked, or has
 /// expired, then has to show it again. Longer than [`CONNECTION_AGE`], so that ours never notice.

@@ -63,7 +63,7 @@ pub struct ServerSettings {
 /// How much clients may ask of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once, as far as half of the descriptors go.
+    /// Connections at once, as far as the descriptors go that files do not need.
     pub connections: usize,
     /// Connections of one address (for IPv6, of one /64 network); `None` keeps a share of all for
     /// the others.

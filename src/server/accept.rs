@@ -30,8 +30,8 @@ use super::request::Refusal;
 use super::stream::Watched;
 use crate::config::Limits;
 use crate::limits::{
-    ACCEPT_PAUSE, CONNECTION_BUFFER, DRAIN_BYTES, LINGER, PEER_RESERVE, SERVER_CONNECTION_AGE,
-    SHUTDOWN_TIME,
+    ACCEPT_PAUSE, CONNECTION_BUFFER, DRAIN_BYTES, LINGER, OPEN_FILES, PEER_RESERVE,
+    SERVER_CONNECTION_AGE, SHUTDOWN_TIME,
 };
 use crate::sys::{clock, host};
 use crate::wire::Problem;
@@ -48,11 +48,21 @@ pub(super) struct Serving {
     pub(super) ending: watch::Receiver<bool>,
 }
 
+/// How many connections are taken at once. Whoever only connects must leave descriptors for the
+/// files of the others: half of them, or, where that is less, what all requests at once may need.
+fn most_connections(limits: &Limits, descriptors: usize) -> usize {
+    let for_files = limits
+        .requests
+        .saturating_mul(2)
+        .saturating_add(2 * OPEN_FILES)
+        .min(descriptors / 2);
+    limits.connections.min(descriptors - for_files).max(1)
+}
+
 /// Accepts connections until the server ends, and gives those that are open then time to finish.
 pub(super) async fn listen(serving: Serving, listener: TcpListener, limits: Limits) {
     let mut connections = JoinSet::new();
-    // Whoever only connects must leave descriptors for the files of the others.
-    let most = limits.connections.min(host::descriptors() / 2).max(1);
+    let most = most_connections(&limits, host::descriptors());
     let of_one = limits
         .connections_per_peer
         .unwrap_or(most - most / PEER_RESERVE);
@@ -254,6 +264,30 @@ mod tests {
         ServerIndex::create(&database).unwrap();
         let index = ServerIndex::open(&database, clock::now()).unwrap();
         Server::embedded(index, Dir::open(home).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn connections_leave_descriptors_for_the_files() {
+        let limits = |connections, requests| Limits {
+            connections,
+            requests,
+            connections_per_peer: None,
+            file_size: crate::types::Offset::MAX,
+        };
+        for (limits, descriptors, most) in [
+            (limits(10, 8_000), 20_000, 10),
+            (limits(16_384, 8_000), 20_000, 10_000),
+            (limits(16_384, 1_000), 20_000, 16_384),
+            (
+                limits(20_000, 1_000),
+                20_000,
+                20_000 - 2_000 - 2 * OPEN_FILES,
+            ),
+            (limits(16_384, 1_000), 1_024, 512),
+            (limits(16_384, usize::MAX), 1, 1),
+        ] {
+            assert_eq!(most_connections(&limits, descriptors), most);
+        }
     }
 
     /// Also when the stream has no room for it at once.
