@@ -1,6 +1,6 @@
 //! What one client may fill: files and bytes.
 //!
-//! What is committed, the index adds up ([`Usage`](crate::index::server::Usage)); what is being
+//! What is committed, the index adds up ([`Usage`]); what is being
 //! received is held here until then, so that appends at the same time cannot exceed together what
 //! each alone would not. Between a commit and the end of its [`Hold`] bytes count twice: nobody ever
 //! gets more than his quota, and who is told too early that it is full comes again.
