@@ -191,6 +191,28 @@ fn a_closed_generation_is_listed_and_no_failure() {
     }
 }
 
+/// Delivery begins while it is still looked for what is there.
+#[test]
+fn a_generation_that_ends_while_sync_looks_is_told_of_too() {
+    let home = tempfile::tempdir().unwrap();
+    let logs = home.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    fs::write(logs.join("a"), "first generation\n").unwrap();
+    let server = Server::start(&home.path().join("server"), "");
+    let settings = deliver(&[("x", &logs.join("*"))], &[&server.url()]);
+    let client = Client::configure(&home.path().join("client"), &settings);
+    assert!(client.sync(&[]).status.success());
+    fs::write(logs.join("a"), "second\n").unwrap();
+    for number in 0..2_000 {
+        fs::write(logs.join(format!("new{number}")), "").unwrap();
+    }
+    let output = client.sync(&[]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(said(&output).contains("x/a "), "{}", said(&output));
+    let output = client.sync(&[]);
+    assert!(output.status.success(), "{}", said(&output));
+}
+
 #[test]
 fn what_sync_delivered_into_a_directory_is_verified_on_both_sides() {
     let home = tempfile::tempdir().unwrap();

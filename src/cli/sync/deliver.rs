@@ -1,6 +1,7 @@
 //! One run of delivery: everything that is there now, to every destination, until it has arrived,
 //! waiting is in vain, or a signal comes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Interval;
 
-use super::follow::{Board, Files, Follower, LOOK_EVERY, Run, ticks};
+use super::follow::{Board, CLOSED, Files, Follower, LOOK_EVERY, Run, ticks};
 use super::matching::never_matched;
 use super::summary::{Delivery, PassedOver, Summary, Trouble};
 use crate::cli::daemon::Signals;
@@ -21,8 +22,10 @@ use crate::client::discover::Discovery;
 use crate::client::http::Connector;
 use crate::client::ship::{Mode, Ship};
 use crate::config::{Destination, PatternSettings};
+use crate::index::IndexError;
+use crate::index::client::ClientState;
 use crate::limits::FLUSH_INTERVAL;
-use crate::types::{FileId, Shown};
+use crate::types::{FileId, Offset, Shown};
 
 /// What is to be delivered whereto.
 pub(super) struct Job {
@@ -52,6 +55,7 @@ pub(super) async fn run(job: Job, mut progress: Progress) -> Result<Summary, Fai
     let catalogue = Arc::clone(&job.catalogue);
     let mut flush = ticks(FLUSH_INTERVAL);
     // What is found is on its way while the rest is still looked for.
+    let before = catalogue.active();
     let ships = start(&job)?;
     let found = look(&job, &mut signals, &mut flush).await?;
     let Some(Finding {
@@ -71,6 +75,8 @@ pub(super) async fn run(job: Job, mut progress: Progress) -> Result<Summary, Fai
         passed_over,
         ..Summary::default()
     };
+    let ended = ended_meanwhile(&before, &files, &catalogue);
+    summary.troubles.extend(ended.map_err(database_failed)?);
     let board = Board::default();
     let run = Run {
         catalogue: Arc::clone(&catalogue),
@@ -205,6 +211,31 @@ fn find(
         troubles,
         passed_over,
     })
+}
+
+/// The generations that ended before anybody expected them: those of `before`, and of what was found
+/// and is not among the `found`.
+fn ended_meanwhile(
+    before: &[FileId],
+    found: &[(FileId, Offset)],
+    catalogue: &Catalogue,
+) -> Result<Vec<Trouble>, IndexError> {
+    let found: BTreeSet<FileId> = found.iter().map(|(id, _)| *id).collect();
+    // Numbers grow, and what follows a generation has a greater one than it.
+    let last = |ids: &mut dyn Iterator<Item = &FileId>| ids.max().map_or(0, |id| id.0);
+    let new = last(&mut before.iter()) + 1..=last(&mut found.iter());
+    let mut troubles = Vec::new();
+    for id in before.iter().copied().chain(new.map(FileId)) {
+        if found.contains(&id) || catalogue.tracked(id).is_some() {
+            continue;
+        }
+        if let Some(row) = catalogue.index().file(id)?
+            && matches!(row.state, ClientState::Superseded { .. })
+        {
+            troubles.push(Trouble::file(&row.name, None, &CLOSED));
+        }
+    }
+    Ok(troubles)
 }
 
 fn trouble_with(catalogue: &Catalogue, id: FileId, error: &dyn std::fmt::Display) -> Trouble {

@@ -231,7 +231,7 @@ fn troubles(
 }
 
 /// What is said of a file whose generation ended in the middle of the run.
-const CLOSED: &str =
+pub(super) const CLOSED: &str =
     "it was truncated, rewritten or replaced meanwhile; what it holds now goes by another name";
 
 fn is_conflict(error: &FileError) -> bool {
