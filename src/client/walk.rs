@@ -3,8 +3,8 @@
 //! Names are bytes. Symbolic links are not followed, except in the literal prefix, which a person
 //! wrote: an ordinary user's link there leads to that user's files only. What is no regular file is
 //! counted and left alone; a directory that holds `.shaftlog` is somebody's datadir and never
-//! entered. Everything below a prefix is reached without following links that are planted meanwhile. The memory grows with the directories still to be entered,
-//! not with the files.
+//! entered. Everything below a prefix is reached without following links that are planted meanwhile.
+//! The memory grows with the directories still to be entered, not with the files.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
