@@ -130,12 +130,16 @@ impl Framing {
         if old.last() == Some(&b'\r') || but_last.contains(&b'\r') {
             return Err(no_http(LINE_END));
         }
-        match self.at {
-            At::Start => {
-                let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
-                request_line_begins(line)
-            }
+        // Only its LF is still to come.
+        let whole = self.line.strip_suffix(b"\r");
+        match (&self.at, whole) {
+            (At::Start, None) => request_line_begins(&self.line),
+            (At::Start, Some(b"")) => Ok(()),
+            (At::Start, Some(line)) => request_line(line),
             _ if old.contains(&b':') => Ok(()),
+            (_, Some(line)) if !line.is_empty() && !line.contains(&b':') => {
+                Err(no_http(HEADER_NAME))
+            }
             _ => {
                 let part = if *last == b'\r' { but_last } else { part };
                 let name = part.split(|byte| *byte == b':').next().unwrap_or_default();
@@ -219,6 +223,7 @@ fn request_line_begins(line: &[u8]) -> Result<(), Refusal> {
         (_, Some(version)) if !versions.iter().any(|it| it.starts_with(version)) => {
             Err(no_http("HTTP/1.1 is spoken here"))
         }
+        (Some(target), Some(_)) => request_target(target),
         _ => Ok(()),
     }
 }
@@ -232,6 +237,10 @@ fn request_line(line: &[u8]) -> Result<(), Refusal> {
         return Err(no_http("HTTP/1.1 is spoken here"));
     };
     Method::from_bytes(method).map_err(|_| no_http("an odd method"))?;
+    request_target(target)
+}
+
+fn request_target(target: &[u8]) -> Result<(), Refusal> {
     if target.contains(&b'#') {
         let words = "a request target has no fragment";
         return Err(Refusal::malformed(Problem::Path, words));
@@ -309,6 +318,9 @@ mod tests {
             b"HEAD /a HTTP/1.1 ",
             b"HEAD /a HTTP/2",
             b"HEAD /a HTTP/\xcf",
+            b"HEAD /a\r",
+            b"HEAD /a\xc3 ",
+            b"HEAD /a HTTP/1.1\r\nHost\r",
             b"HEAD /a HTTP/1.1\rX",
             b"\rX",
             b"HEAD /a HTTP/1.1\r\nHost ",
