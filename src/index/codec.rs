@@ -137,7 +137,8 @@ where
     }
 
     /// Proves that a search for `start` was not led astray past rows that lie behind it: then the
-    /// row in front of where it ended is one of them.
+    /// row in front of where it ended is one of them, or, in a page that tells of fewer rows than
+    /// it has, does not pass its check.
     fn prove_start(&self, start: Bound<&[u8]>) -> Result<(), Problem> {
         let end = match start {
             Bound::Unbounded => return Ok(()),
@@ -145,8 +146,10 @@ where
             Bound::Excluded(key) => Bound::Included(key),
         };
         let mut rows = self.table.range::<&[u8]>((Bound::Unbounded, end))?;
-        if let Some((found, _)) = rows.next_back().transpose()? {
+        if let Some((found, value)) = rows.next_back().transpose()? {
             let found = found.value();
+            open_row(self.name, found, value.value())
+                .ok_or_else(|| self.damaged(found, "its check fails"))?;
             let is_before = match start {
                 Bound::Included(key) => found < key,
                 Bound::Excluded(key) => found <= key,

@@ -246,7 +246,7 @@ fn at_random(file: &Path) -> impl Iterator<Item = (String, Vec<u8>)> {
     let rounds = if std::env::var_os("SHAFTLOG_LONG").is_some() {
         2000
     } else {
-        120
+        400
     };
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     (0..rounds).map(move |_| damage(&mut random, &bytes, &used))
