@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use redb::TableDefinition;
+use redb::{ReadableDatabase as _, ReadableTableMetadata as _, TableDefinition};
 
 use crate::index::codec::{open_row, seal_row};
 use crate::index::engine::builder;
@@ -189,11 +189,13 @@ fn damaged_evidence_keeps_nothing_from_being_recorded() {
     };
     index.commit(&[close, event(60, "a")]).unwrap();
     assert_eq!(index.file(&path("/a")).unwrap(), None);
-    assert_eq!(index.events(2, 10).unwrap().len(), 1);
     // They are not repaired either.
     let text = |error: crate::index::IndexError| error.to_string();
     assert!(text(index.events(0, 10).unwrap_err()).contains("`events`"));
     assert!(text(index.past_of(FileId(1)).unwrap_err()).contains("`history`"));
+    drop(index);
+    tamper(&fixture, "events", &1_u64.to_be_bytes(), flip);
+    assert_eq!(fixture.open().events(0, 10).unwrap().len(), 2);
 }
 
 #[test]
@@ -219,7 +221,7 @@ fn an_event_whose_first_row_is_damaged_is_told_anew() {
     };
     append(&mut log, true);
     append(&mut log, false);
-    drop(database);
-    let index = fixture.open();
-    assert_eq!(index.events(3, 10).unwrap().len(), 1);
+    let transaction = database.begin_read().unwrap();
+    let rows = transaction.open_table(Raw::new("events")).unwrap();
+    assert_eq!(rows.len().unwrap(), 3);
 }
