@@ -272,6 +272,11 @@ pub const QUARANTINE_KEEP: Duration = Duration::from_secs(90 * 24 * 3600);
 pub const QUARANTINE_COPIES: usize = 10_000;
 /// Rows of copies, those that are gone included, that an index keeps: the newest.
 pub const QUARANTINE_ROWS: u64 = 100_000;
+/// How long a file has to be quiet before it becomes append-only (`append_only: {after}`): longer than
+/// the pauses of a log in use, since setting the flag costs a commit.
+pub const APPEND_ONLY_AFTER: Duration = Duration::from_secs(600);
+/// How often the files that have been quiet for so long are looked for: each is opened for it.
+pub const APPEND_ONLY_WALK: Duration = Duration::from_secs(12 * 3600);
 /// Directories that a server remembers to have made durable.
 pub const DURABLE_DIRS: usize = 4096;
 /// First and largest pause before a failed index is opened again.

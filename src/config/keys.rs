@@ -115,8 +115,11 @@ pub(super) const SERVER: &[Key] = &[
     optional("limits"),
     optional("quota"),
     optional("files"),
-    later("append_only"),
+    optional("append_only"),
 ];
+
+/// `append_only` of a server.
+pub(super) const APPEND_ONLY: &[Key] = &[optional("after")];
 
 /// `files` of a server.
 pub(super) const FILES: &[Key] = &[

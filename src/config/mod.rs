@@ -6,6 +6,7 @@
 //! as an [`Environment`], and only the `load` functions read a file.
 
 pub mod access;
+mod append_only;
 mod client;
 mod delivered;
 mod destination;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use regex::bytes::Regex;
 
 use super::access::{self, Network, Rule};
+use super::append_only;
 use super::delivered::{self, Delivered};
 use super::error::Problem;
 use super::fields::Fields;
@@ -58,6 +59,8 @@ pub struct ServerSettings {
     pub quota: Quota,
     /// How delivered files are made.
     pub delivered: Delivered,
+    /// How long a delivered file has to be quiet before it becomes append-only; `None` for never.
+    pub append_only: Option<Duration>,
 }
 
 /// How much clients may ask of a server.
@@ -109,6 +112,7 @@ pub(super) fn read(text: &str, node: &Node) -> Result<ServerSettings, Problem> {
         limits: limits(&fields)?,
         quota: quota::read(&fields)?,
         delivered: delivered::read(&fields)?,
+        append_only: append_only::read(&fields)?,
         datadir: fields.path("datadir")?.unwrap_or_default(),
         validate_regex: validate_regex(&fields)?,
         logfile: fields.path("logfile")?,

@@ -640,6 +640,15 @@ fn bad_keys_and_values_of_a_server() {
             "history: true",
             (2, "history", "not built yet", "leave it out"),
         ),
+        ("append_only: on", (2, "append_only", "{after: 10m}", "")),
+        (
+            "append_only: {afer: 10m}",
+            (2, "append_only.afer", "unknown key", "`after`"),
+        ),
+        (
+            "append_only: {after: 0}",
+            (2, "append_only.after", "at least 1 millisecond", ""),
+        ),
         (
             "listenport: 1",
             (2, "listenport", "unknown key", "`listen_port`"),
@@ -651,6 +660,21 @@ fn bad_keys_and_values_of_a_server() {
         "logfile: /x\n",
         (1, "", "a server lacks the key `datadir`", "directory"),
     );
+}
+
+#[test]
+fn files_become_append_only_when_asked() {
+    let after = |line: &str| server(&format!("{SERVER}{line}\n")).append_only;
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    for (line, expected) in [
+        ("", None),
+        ("append_only: false", None),
+        ("append_only: true", seconds(600)),
+        ("append_only: {}", seconds(600)),
+        ("append_only: {after: 1h}", seconds(3600)),
+    ] {
+        assert_eq!(after(line), expected, "{line}");
+    }
 }
 
 #[test]

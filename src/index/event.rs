@@ -55,11 +55,13 @@ pub enum EventKind {
     Discarded,
     /// A client has used up its quota.
     QuotaReached,
+    /// A file's append-only flag was lifted: it has to be cut, moved or removed.
+    AppendOnlyLifted,
 }
 
 impl EventKind {
     /// The words that kinds have in JSON and on the command line.
-    pub const WORDS: [&'static str; 19] = [
+    pub const WORDS: [&'static str; 20] = [
         "discovered",
         "renamed_source",
         "superseded",
@@ -79,6 +81,7 @@ impl EventKind {
         "sync_failed",
         "discarded",
         "quota_reached",
+        "append_only_lifted",
     ];
 }
 

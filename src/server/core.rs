@@ -51,6 +51,8 @@ pub struct Rules {
     pub quotas: Quotas,
     /// How delivered files are made.
     pub making: Making,
+    /// How long a file has to be quiet before it becomes append-only; `None`: never.
+    pub append_only: Option<Duration>,
 }
 
 /// How delivered files, and the directories on the way to them, are made.

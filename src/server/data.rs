@@ -29,17 +29,24 @@ impl DataFile {
     }
 
     /// Writes `start..end` at the end, which is to be at `start`. `false` when it was not: nothing
-    /// of it is there, and nothing of what others did to the file was overwritten.
-    pub(crate) fn append(&self, bytes: &[u8], start: Offset, end: Offset) -> io::Result<bool> {
+    /// of it is there, and nothing of what others did to the file was overwritten. `cut`: see
+    /// [`file::append_at`].
+    pub(crate) fn append(
+        &self,
+        bytes: &[u8],
+        start: Offset,
+        end: Offset,
+        cut: impl FnOnce(&File, Offset) -> io::Result<()>,
+    ) -> io::Result<bool> {
         self.most.store(end.bytes(), Ordering::SeqCst);
-        let is_there = file::append_at(&self.file, bytes, start)?;
+        let is_there = file::append_at(&self.file, bytes, start, cut)?;
         if is_there {
             self.least.store(end.bytes(), Ordering::SeqCst);
         }
         Ok(is_there)
     }
 
-    /// Cuts it off at `end`.
+    /// Cuts it off at `end`; see [`append_only::cut`](super::append_only::cut).
     pub(crate) fn cut(&self, end: Offset) -> io::Result<()> {
         self.least.store(end.bytes(), Ordering::SeqCst);
         file::cut(&self.file, end)?;
@@ -85,11 +92,18 @@ mod tests {
             fs::write(&path, b"0123456789").unwrap();
             let file = dir.open_file(b"a", Access::Append).unwrap();
             let data = DataFile::new(file, offset(10));
-            assert!(data.append(b"ab", offset(10), offset(12)).unwrap());
+            assert!(
+                data.append(b"ab", offset(10), offset(12), file::cut)
+                    .unwrap()
+            );
             assert_eq!(fs::read(&path).unwrap(), b"0123456789ab");
             // The same inode: a copy over it, or a truncation.
             fs::write(&path, others).unwrap();
-            assert!(!data.append(b"cdef", offset(12), offset(16)).unwrap());
+            assert!(
+                !data
+                    .append(b"cdef", offset(12), offset(16), file::cut)
+                    .unwrap()
+            );
             assert_eq!(fs::read(&path).unwrap(), others);
         }
     }

@@ -9,6 +9,8 @@
 //! * [`evidence`]: what becomes of a file that is not what its row vouches for.
 //! * [`pass`]: whether the files are as the server before left them; [`scrub`]: whether they still
 //!   hold what is on record.
+//! * [`append_only`]: files that have been quiet can be appended to and nothing else, where the disk can
+//!   do that.
 //! * [`operator`]: what the operator asks for at the control socket; [`retire`].
 //! * [`accept`], [`framing`], [`handler`], [`request`], [`answer`]: HTTP; [`handshake`]: TLS; [`access`]: who
 //!   may do what; [`denials`]: who is told of trying more.
@@ -21,6 +23,7 @@ mod accept;
 mod access;
 mod answer;
 mod append;
+mod append_only;
 mod commit;
 mod core;
 mod data;
@@ -123,6 +126,7 @@ impl From<&ServerSettings> for Rules {
                 directory_mode: settings.delivered.directory_mode,
                 ownership: Ownership::default(),
             },
+            append_only: settings.append_only,
         }
     }
 }
@@ -164,6 +168,7 @@ pub async fn run(
         () = shutdown => {}
         () = status::report(Arc::clone(&server.core), settings.status_interval) => {}
         () = upkeep::run(Arc::clone(&server.core)) => {}
+        () = append_only::run(Arc::clone(&server.core)) => {}
         () = follow(certificates.collect(), again) => {}
         () = server.answer_operators(&settings.datadir) => {}
     }
@@ -248,6 +253,7 @@ impl Server {
             file_size: Offset::MAX,
             quotas: Quotas::default(),
             making: Making::default(),
+            append_only: None,
         };
         Self::start(index, datadir, rules, IDLE_TIMEOUT)
     }

@@ -11,7 +11,7 @@ use super::core::Core;
 use super::files::{Claim, Work};
 use super::recover::{self, Trouble};
 use super::vouch::{self, Vouching};
-use super::{quarantine, retire};
+use super::{append_only, quarantine, retire};
 use crate::config::glob::Glob;
 use crate::control::{Answer, Request};
 use crate::index::server::{ServerChange, ServerFile, ServerState};
@@ -312,6 +312,8 @@ fn one(core: &Core, mut claim: Claim, until: Timestamp) -> Result<Offset, Refuse
         return Err(because("it has bytes that nobody has vouched for"));
     }
     claim.state = None;
+    // What hinders the removal had better show before the commit.
+    append_only::lift_of(core, &path).map_err(Trouble::from)?;
     let detail = format!("{length} bytes with hash {}", row.vouched.hash);
     let row = ServerFile {
         state: ServerState::Retired,

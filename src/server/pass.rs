@@ -201,7 +201,7 @@ async fn suspect(core: &Arc<Core>) {
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
-enum Undone {
+pub(super) enum Undone {
     #[error(transparent)]
     Index(#[from] IndexError),
     #[error(transparent)]
@@ -211,7 +211,7 @@ enum Undone {
 }
 
 /// Does `work` where it may block.
-async fn blocking<T, E>(
+pub(super) async fn blocking<T, E>(
     core: &Arc<Core>,
     work: impl FnOnce(&Core) -> Result<T, E> + Send + 'static,
 ) -> Result<T, Undone>

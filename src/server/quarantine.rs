@@ -10,6 +10,7 @@ use std::io;
 
 use tracing::warn;
 
+use super::append_only;
 use super::commit::{Epoch, Uncommitted};
 use super::core::Core;
 use super::data::DataFile;
@@ -57,6 +58,8 @@ pub(super) fn set_aside_with(
     ended: Option<&ServerFile>,
     commit: impl FnOnce(Vec<ServerChange>) -> Result<CommitNumber, Uncommitted>,
 ) -> Result<String, Trouble> {
+    // What hinders the cut had better show before there is a copy: each retry would leave one more.
+    append_only::lift(core, path, file)?;
     let _unthinned = core.quarantine.read();
     let name = save(core, file, range)?;
     let detail = format!(
@@ -86,7 +89,7 @@ pub(super) fn set_aside_with(
         core.dir.unlink(&relative(&name))?;
         return Err(failure.into());
     }
-    file.cut(range.start())?;
+    append_only::cut(core, path, file, range.start())?;
     Ok(name)
 }
 
@@ -162,6 +165,7 @@ pub(super) fn close(
     if let (Some(name), Some(stat)) = (&name, stat) {
         // What hinders the move had better show before the commit.
         core.dir.create_parents(&relative(name), DIR_MODE)?;
+        append_only::lift_of(core, path)?;
         kept.found = row
             .map(|row| hash_found(core, path, row, stat))
             .transpose()?;
@@ -240,6 +244,7 @@ pub(super) fn finish(core: &Core) -> Result<(), Trouble> {
 /// Gives the file that `path` names the name `to`. Into another filesystem it is copied, and goes when
 /// the copy is durable; what a crash has left of a copy is made anew.
 fn take_away(core: &Core, path: &WirePath, stat: &FileStat, to: &[u8]) -> Result<(), Trouble> {
+    append_only::lift_of(core, path)?;
     match core.dir.rename_noreplace(path.as_bytes(), to) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
         renamed => return Ok(renamed?),

@@ -294,6 +294,7 @@ mod tests {
             file_size: Offset::new(1 << 40).unwrap(),
             quotas: crate::server::Quotas::default(),
             making: crate::server::Making::default(),
+            append_only: None,
         }
     }
 

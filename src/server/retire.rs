@@ -3,6 +3,7 @@
 //! First the row is committed, then the file removed. A crash between leaves a retired row with its
 //! file, which whoever looks at the path next removes, the stat pass at the latest.
 
+use super::append_only;
 use super::core::Core;
 use super::recover::Trouble;
 use crate::index::server::{ServerFile, ServerState};
@@ -18,6 +19,7 @@ pub(super) fn is_left_over(row: &ServerFile, stat: Option<&FileStat>) -> bool {
 
 /// Removes the file of a retired row, durably.
 pub(super) fn remove(core: &Core, path: &WirePath) -> Result<(), Trouble> {
+    append_only::lift_of(core, path)?;
     core.dir.unlink(path.as_bytes())?;
     Ok(core.dir.sync_chain(path.as_bytes())?)
 }

@@ -5,8 +5,9 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use rustix::fs::{
-    Advice, AtFlags, FileType, Gid, Mode, OFlags, Statx, StatxFlags, StatxTimestamp, Uid, fadvise,
-    fchown, fdatasync, fstatvfs, fsync, ftruncate, makedev, open, statx, tell,
+    Advice, AtFlags, FileType, Gid, IFlags, Mode, OFlags, Statx, StatxFlags, StatxTimestamp, Uid,
+    fadvise, fchown, fdatasync, fstatvfs, fsync, ftruncate, ioctl_getflags, ioctl_setflags,
+    makedev, open, statx, tell,
 };
 
 use crate::types::{Inode, Offset};
@@ -239,8 +240,13 @@ pub fn append_all(mut file: &File, bytes: &[u8]) -> io::Result<()> {
 
 /// Writes all of `bytes` at the end of such a file, which is to be at `at`. `false` when it is not,
 /// because others have changed the file meanwhile: what was written elsewhere is cut off again, lest
-/// it look like what belongs there.
-pub fn append_at(mut file: &File, mut bytes: &[u8], mut at: Offset) -> io::Result<bool> {
+/// it look like what belongs there, by `cut`, which is [`cut`] and whatever has to be done for it.
+pub fn append_at(
+    mut file: &File,
+    mut bytes: &[u8],
+    mut at: Offset,
+    cut: impl FnOnce(&File, Offset) -> io::Result<()>,
+) -> io::Result<bool> {
     while !bytes.is_empty() {
         let written = match file.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -252,7 +258,7 @@ pub fn append_at(mut file: &File, mut bytes: &[u8], mut at: Offset) -> io::Resul
         let ended = Offset::new(tell(file)?).ok_or(io::ErrorKind::FileTooLarge)?;
         if Some(ended) != end {
             if stat(file)?.size == ended {
-                ftruncate(file, ended.minus(written as u64).bytes())?;
+                cut(file, ended.minus(written as u64))?;
             }
             return Ok(false);
         }
@@ -282,6 +288,21 @@ pub fn cut(file: &File, size: Offset) -> io::Result<()> {
         return Err(io::Error::other("the file became shorter meanwhile"));
     }
     Ok(ftruncate(file, size.bytes())?)
+}
+
+/// Whether the file has the append-only flag (`FS_APPEND_FL`, `ioctl_iflags(2)`). An error where the
+/// filesystem knows no flags.
+pub fn is_append_only(file: &File) -> io::Result<bool> {
+    Ok(ioctl_getflags(file)?.contains(IFlags::APPEND))
+}
+
+/// Sets that flag or lifts it, which needs `CAP_LINUX_IMMUTABLE` and changes the ctime; that of somebody
+/// else's file needs `CAP_FOWNER` too. With it nobody,
+/// root included, can change the file but by appending, nor remove, rename or link it.
+pub fn set_append_only(file: &File, is_set: bool) -> io::Result<()> {
+    let mut flags = ioctl_getflags(file)?;
+    flags.set(IFlags::APPEND, is_set);
+    Ok(ioctl_setflags(file, flags)?)
 }
 
 /// Drops the file's clean pages, so that the next read sees the disk.

@@ -8,14 +8,14 @@ use crate::common::{self, Client, Server, said, wait_until};
 use crate::disk::{Mount, make_image};
 use crate::{done, need, scratch};
 
-fn other_filesystem(home: &Path) -> Mount {
+pub fn other_filesystem(home: &Path) -> Mount {
     let image = home.join("other.img");
     make_image(&image, "64M");
     done(Command::new("mkfs.ext4").arg("-q").arg(&image));
     Mount::new(&image, &home.join("other"))
 }
 
-fn settings(patterns: &[(&str, &Path)], server: &Server) -> String {
+pub fn settings(patterns: &[(&str, &Path)], server: &Server) -> String {
     common::deliver(patterns, &[&server.url()])
 }
 

@@ -14,6 +14,7 @@
 mod common;
 
 mod acks;
+mod append_only;
 mod dav;
 mod deaths;
 mod disk;

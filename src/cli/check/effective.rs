@@ -70,6 +70,7 @@ pub(super) fn server(settings: &ServerSettings) -> Result<String, serde_yaml::Er
         limits: Limits::of(settings.limits),
         quota: Quota::of(settings.quota),
         files: Files::of(&settings.delivered),
+        append_only: AppendOnly::of(settings.append_only),
     };
     Ok(format!(
         "# A server's settings in force.\n{}",
@@ -196,6 +197,22 @@ struct Server<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     quota: Option<Quota>,
     files: Files<'a>,
+    append_only: AppendOnly,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum AppendOnly {
+    Never(bool),
+    Quiet { after: String },
+}
+
+impl AppendOnly {
+    fn of(after: Option<Duration>) -> Self {
+        after.map_or(Self::Never(false), |after| Self::Quiet {
+            after: span(after),
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -411,6 +428,7 @@ allow: [192.0.2.7, '2001:db8::/32']
 limits: {connections: 100, connections_per_peer: 10, requests: 7, file_size: 1.5GiB}
 quota: {files: 10000, bytes: 100GiB}
 files: {mode: 0644, directory_mode: 0o755, owner: 12, group: adm}
+append_only: {after: 90s}
 ";
         let read = |text: &str| parse_server(Path::new(FILE), text.as_bytes());
         let settings = read(text).unwrap();

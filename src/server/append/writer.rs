@@ -11,6 +11,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::super::append_only;
 use super::super::core::{Core, Making};
 use super::super::data::DataFile;
 use super::super::files::FileState;
@@ -208,12 +209,14 @@ impl Writer {
             self.own = Some((self.at, self.hasher.clone()));
         }
         let end = further(self.at, bytes.len())?;
-        match open.append(bytes, self.at, end) {
+        let cut =
+            |file: &file::File, end| append_only::lifted(core, path, file, || file::cut(file, end));
+        match open.append(bytes, self.at, end, cut) {
             Ok(true) => {}
             Ok(false) => return Err(Trouble::Busy("the file was changed meanwhile").into()),
             Err(error) => {
                 // Part of it may be there: the file has to end where the hasher is.
-                open.cut(self.at)?;
+                append_only::cut(core, path, open, self.at)?;
                 return Err(error.into());
             }
         }
@@ -246,7 +249,7 @@ impl Writer {
         let (Some((from, hasher)), Some(open)) = (self.own.clone(), &state.file) else {
             return Ok(());
         };
-        open.cut(from)?;
+        append_only::cut(core, path, open, from)?;
         self.at = from;
         self.size = from;
         self.hasher = hasher;
