@@ -65,7 +65,7 @@ fn option(name: &str, path: &Path) -> String {
 }
 
 #[test]
-#[ignore = "needs mariadbd and mysqlbinlog"]
+#[ignore = "needs mariadbd and mariadb-binlog"]
 fn binary_logs_are_delivered_as_they_were_first_read() {
     let home = Home::new();
     let mut server = Server::start(&home.path("server"), "");
@@ -107,7 +107,7 @@ fn binary_logs_are_delivered_as_they_were_first_read() {
             was[21] = copy.get(21).copied().unwrap_or_default();
             copy == was && copy[21] <= 1
         });
-        let read = Command::new("mysqlbinlog")
+        let read = Command::new("mariadb-binlog")
             .arg("--no-defaults")
             .arg(server.datadir.join(name))
             .output()
@@ -117,7 +117,7 @@ fn binary_logs_are_delivered_as_they_were_first_read() {
     let texts: Vec<_> = held
         .iter()
         .map(|name| {
-            let mut command = Command::new("mysqlbinlog");
+            let mut command = Command::new("mariadb-binlog");
             let read = command.arg("--no-defaults").arg(server.datadir.join(name));
             String::from_utf8_lossy(&read.output().unwrap().stdout).into_owned()
         })
