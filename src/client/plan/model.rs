@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::Problem;
 
 /// What a server holds of one file. The first `vouched` bytes of `disk` are vouched for.
 #[derive(Clone, Debug, Default)]
