@@ -4,9 +4,11 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
+
+use crate::common;
 
 /// What a proxy does to its connections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +37,8 @@ pub struct Proxy {
 struct Shared {
     target: u16,
     fault: Mutex<Fault>,
+    /// Another fault, or the end.
+    changed: Condvar,
     accepted: AtomicU64,
     open: AtomicU64,
     most_open: AtomicU64,
@@ -51,6 +55,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             target,
             fault: Mutex::new(fault),
+            changed: Condvar::new(),
             accepted: AtomicU64::new(0),
             open: AtomicU64::new(0),
             most_open: AtomicU64::new(0),
@@ -79,6 +84,7 @@ impl Proxy {
     /// Changes what it does to connections from now on.
     pub fn set(&self, fault: Fault) {
         *self.shared.fault.lock().expect("no panic") = fault;
+        self.shared.changed.notify_all();
     }
 
     /// Connections accepted so far.
@@ -104,7 +110,12 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
+        // Under the lock, lest somebody look just before and wait for ever. A panicking test's is
+        // poisoned.
+        let fault = self.shared.fault.lock();
         self.shared.over.store(true, Ordering::Relaxed);
+        drop(fault);
+        self.shared.changed.notify_all();
         let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
     }
 }
@@ -172,11 +183,11 @@ impl Shared {
     }
 
     fn stall(&self) {
-        while !self.over.load(Ordering::Relaxed)
-            && matches!(*self.fault.lock().expect("no panic"), Fault::StallAfter(_))
-        {
-            thread::sleep(Duration::from_millis(20));
-        }
+        let fault = self.fault.lock().expect("no panic");
+        let stalls = |fault: &mut Fault| {
+            !self.over.load(Ordering::Relaxed) && matches!(*fault, Fault::StallAfter(_))
+        };
+        drop(self.changed.wait_while(fault, stalls).expect("no panic"));
     }
 
     fn replay(&self, requests: &[u8]) -> io::Result<()> {
@@ -341,7 +352,7 @@ impl Script {
                     stream.write_all(first.as_bytes()).ok()?;
                     loop {
                         stream.write_all(again.as_bytes()).ok()?;
-                        thread::sleep(Duration::from_millis(5));
+                        common::pause(Duration::from_millis(5));
                     }
                 }
             }

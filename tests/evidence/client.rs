@@ -3,6 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -167,17 +168,23 @@ fn destinations_stand_side_by_side_and_one_that_cannot_be_asked_is_named() {
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
 }
 
+/// Both sides, and a file `a` of `logs` that was delivered and then rewritten.
+fn with_a_rewritten_file(home: &Path, logs: &Path) -> (Server, Client) {
+    fs::create_dir(logs).unwrap();
+    fs::write(logs.join("a"), "first generation\n").unwrap();
+    let server = Server::start(&home.join("server"), "");
+    let settings = deliver(&[("x", &logs.join("*"))], &[&server.url()]);
+    let client = Client::configure(&home.join("client"), &settings);
+    assert!(client.sync(&[]).status.success());
+    fs::write(logs.join("a"), "second\n").unwrap();
+    (server, client)
+}
+
 #[test]
 fn a_closed_generation_is_listed_and_no_failure() {
     let home = tempfile::tempdir().unwrap();
     let logs = home.path().join("logs");
-    fs::create_dir(&logs).unwrap();
-    fs::write(logs.join("a"), "first generation\n").unwrap();
-    let server = Server::start(&home.path().join("server"), "");
-    let settings = deliver(&[("x", &logs.join("*"))], &[&server.url()]);
-    let client = Client::configure(&home.path().join("client"), &settings);
-    assert!(client.sync(&[]).status.success());
-    fs::write(logs.join("a"), "second\n").unwrap();
+    let (_server, client) = with_a_rewritten_file(home.path(), &logs);
     // The run that closes a generation says so.
     assert_eq!(client.sync(&[]).status.code(), Some(3));
     let output = client.sync(&[]);
@@ -196,13 +203,7 @@ fn a_closed_generation_is_listed_and_no_failure() {
 fn a_generation_that_ends_while_sync_looks_is_told_of_too() {
     let home = tempfile::tempdir().unwrap();
     let logs = home.path().join("logs");
-    fs::create_dir(&logs).unwrap();
-    fs::write(logs.join("a"), "first generation\n").unwrap();
-    let server = Server::start(&home.path().join("server"), "");
-    let settings = deliver(&[("x", &logs.join("*"))], &[&server.url()]);
-    let client = Client::configure(&home.path().join("client"), &settings);
-    assert!(client.sync(&[]).status.success());
-    fs::write(logs.join("a"), "second\n").unwrap();
+    let (_server, client) = with_a_rewritten_file(home.path(), &logs);
     for number in 0..2_000 {
         fs::write(logs.join(format!("new{number}")), "").unwrap();
     }
