@@ -11,22 +11,27 @@ pub struct Shown<'a>(pub &'a [u8]);
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
-            for character in chunk.valid().chars() {
-                if character == '%' || talks_to_terminal(character) {
-                    let mut buffer = [0; 4];
-                    for byte in character.encode_utf8(&mut buffer).bytes() {
-                        write!(f, "%{byte:02X}")?;
-                    }
-                } else {
-                    write!(f, "{character}")?;
-                }
+            let text = chunk.valid();
+            // Whole runs at once: most names have nothing to encode.
+            let mut written = 0;
+            for (at, character) in text.char_indices().filter(|(_, one)| is_encoded(*one)) {
+                f.write_str(&text[written..at])?;
+                written = at + character.len_utf8();
+                encode(&text.as_bytes()[at..written], f)?;
             }
-            for byte in chunk.invalid() {
-                write!(f, "%{byte:02X}")?;
-            }
+            f.write_str(&text[written..])?;
+            encode(chunk.invalid(), f)?;
         }
         Ok(())
     }
+}
+
+fn is_encoded(character: char) -> bool {
+    character == '%' || talks_to_terminal(character)
+}
+
+fn encode(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "%{byte:02X}"))
 }
 
 #[cfg(test)]
