@@ -12,15 +12,18 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
 
 use crate::client::source::Source;
-use crate::limits::{CHUNKS_AHEAD, IO_CHUNK};
+use crate::limits::{CHUNKS_AHEAD, CONNECTIONS, IO_CHUNK};
 use crate::types::{ByteRange, Offset};
 
 /// Chunks read ahead of the line; with the one being read and the one being written these are the
 /// buffers of one connection.
 const READ_AHEAD: usize = 2;
 
-/// What is read at once where chunks are scarce, and the longest piece that needs none.
+/// What is read at once where chunks are scarce, and the size of the small ones.
 const SMALL: usize = IO_CHUNK / 4;
+
+/// The longest piece that has memory of its own: a line of text must not keep that of a chunk.
+const LINE: usize = 4 * 1024;
 
 /// A body is nearly out when this part of it is left. A piece is at most what the line carries in
 /// 2 s, and a server holds the one behind it for 1 s.
@@ -166,21 +169,23 @@ pub struct Buffers(Arc<Mutex<Pool>>);
 #[derive(Default, Debug)]
 struct Pool {
     free: Vec<Box<[u8]>>,
-    /// How many chunks are under way.
+    /// Small ones, for the one piece of many a file: what one thread allocates and another frees
+    /// leaves an allocator with holes.
+    free_small: Vec<Box<[u8]>>,
+    /// How many chunks are under way, small ones aside.
     out: usize,
 }
 
 impl Buffers {
     /// What the source holds of the `length` bytes from `at` on, at most [`IO_CHUNK`] of them.
     pub fn read(&self, source: &Source, at: Offset, length: usize) -> io::Result<Bytes> {
-        // A line of text must not keep the memory of a chunk.
-        if length <= SMALL {
+        if length <= LINE {
             let mut bytes = vec![0; length];
             let read = source.read_at(at, &mut bytes)?;
             bytes.truncate(read);
             return Ok(bytes.into());
         }
-        let mut chunk = self.take();
+        let mut chunk = self.take(length <= SMALL);
         let length = length.min(chunk.bytes.len());
         let read = source.read_at(at, &mut chunk.bytes[..length])?;
         Ok(Bytes::from_owner(chunk).slice(..read))
@@ -191,13 +196,17 @@ impl Buffers {
         self.pool().out >= CHUNKS_AHEAD
     }
 
-    fn take(&self) -> Chunk {
+    fn take(&self, small: bool) -> Chunk {
         let mut pool = self.pool();
-        pool.out += 1;
-        let bytes = pool.free.pop();
+        let (bytes, size) = if small {
+            (pool.free_small.pop(), SMALL)
+        } else {
+            pool.out += 1;
+            (pool.free.pop(), IO_CHUNK)
+        };
         drop(pool);
         Chunk {
-            bytes: bytes.unwrap_or_else(|| vec![0; IO_CHUNK].into_boxed_slice()),
+            bytes: bytes.unwrap_or_else(|| vec![0; size].into_boxed_slice()),
             home: self.clone(),
         }
     }
@@ -223,6 +232,12 @@ impl Drop for Chunk {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         let mut pool = self.home.pool();
+        if bytes.len() == SMALL {
+            if pool.free_small.len() < CONNECTIONS {
+                pool.free_small.push(bytes);
+            }
+            return;
+        }
         pool.out -= 1;
         if pool.free.len() < CHUNKS_AHEAD {
             pool.free.push(bytes);
