@@ -222,8 +222,12 @@ pub const BODY_QUEUE: usize = 4;
 pub const BODY_GATHER: Duration = Duration::from_millis(20);
 /// A body that brings nothing for this long gives back the thread that writes it.
 pub const BODY_PARK: Duration = Duration::from_millis(50);
-/// Threads that wait for more of their bodies at the same time, of the 512 that block on disks and
-/// files: however many bodies dribble, the rest is free for those that flow.
+/// Threads that may block on disks and files at the same time.
+pub const BLOCKING_THREADS: usize = 512;
+/// And as many more for each connection that a client may have: its turn, the body that it sends,
+/// and the piece read meanwhile. A destination that stalls holds them all, and no other may miss them.
+pub const CONNECTION_THREADS: usize = 3;
+/// Threads that wait for more of their bodies at the same time, of [`BLOCKING_THREADS`]: however many bodies dribble, the rest is free for those that flow.
 pub const BODY_SEATS: usize = 64;
 /// Files of which long stretches are hashed at the same time, for the same reason; who asks for
 /// one more is told to come back.

@@ -30,7 +30,8 @@ pub(super) fn run(args: &ClientArgs) -> Result<Exit, Failure> {
     let index = ClientIndex::open(&database).map_err(database_failed)?;
     let links = Dir::open(datadir.dir.path())?;
     let again = Arc::clone(&log.hangup);
-    daemon::run(&log, async |asked| {
+    let connections = settings.all_connections();
+    daemon::run(&log, connections, async |asked| {
         let asked = async {
             // Asked, or nobody is left who could.
             let _ = asked.await;

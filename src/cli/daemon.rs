@@ -1,5 +1,6 @@
 //! What both daemons do around their work: the log, the runtime, the signals and an end in time.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::args::DaemonFlags;
 use super::exit::Failure;
 use super::logging::{self, Logfile, Sink};
 use super::out;
+use crate::limits::{BLOCKING_THREADS, CONNECTION_THREADS};
 
 /// A daemon ends within 10 s of SIGTERM, whatever hangs; its layers take half of it to end in
 /// order, this is the bound for all that they do not bound.
@@ -78,7 +80,7 @@ pub(super) struct Signals {
 
 impl Signals {
     /// Takes the signals; from here on they do not end the process by themselves. Needs a runtime.
-    pub(super) fn take() -> std::io::Result<Self> {
+    pub(super) fn take() -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -112,13 +114,23 @@ impl Signals {
     }
 }
 
-/// Runs `work`, which ends soon after `asked` does, or by itself. Once asked, it is given
-/// [`END_TIME`]; whatever still hangs then is left behind, as a kill would.
+/// A runtime for a process that opens up to so many connections.
+pub(super) fn runtime(connections: usize) -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS + connections * CONNECTION_THREADS)
+        .build()
+}
+
+/// Runs `work`, which opens up to so many connections, and ends soon after `asked` does or by
+/// itself. Once asked, it is given [`END_TIME`]; whatever still hangs then is left behind, as a kill
+/// would.
 pub(super) fn run<T>(
     log: &Log,
+    connections: usize,
     work: impl AsyncFnOnce(tokio::sync::oneshot::Receiver<()>) -> Result<T, Failure>,
 ) -> Result<Option<T>, Failure> {
-    let runtime = Runtime::new()?;
+    let runtime = runtime(connections)?;
     let result = runtime.block_on(async {
         let signals = Signals::take()?;
         let (ask, asked) = tokio::sync::oneshot::channel();

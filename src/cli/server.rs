@@ -32,7 +32,7 @@ pub(super) fn run(args: &ServerArgs) -> Result<Exit, Failure> {
     let again = Arc::clone(&log.hangup);
     // The lock stays behind, and is held to the end.
     let dir = datadir.dir;
-    daemon::run(&log, async |asked| {
+    daemon::run(&log, 0, async |asked| {
         let asked = async {
             // An error is a daemon that ends too.
             let _ = asked.await;

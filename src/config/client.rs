@@ -75,6 +75,13 @@ pub struct ClientSettings {
     pub destinations: Vec<Destination>,
 }
 
+impl ClientSettings {
+    /// How many connections there may be to all destinations together.
+    pub fn all_connections(&self) -> usize {
+        self.destinations.len() * self.connections
+    }
+}
+
 /// An entry of `scan_paths`.
 #[derive(Debug, Clone)]
 pub struct PatternSettings {

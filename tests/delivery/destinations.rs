@@ -1,6 +1,6 @@
 //! Several destinations are independent of each other, whatever one of them does.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -72,6 +72,52 @@ fn a_stalling_destination_delays_nobody() {
     let stalling = Proxy::start(behind.port, Fault::StallAfter(30_000));
     living_beside(&stalling.url());
     assert!(stalling.sent() >= 30_000);
+}
+
+/// Each body that stalls holds a thread: nine destinations, each with as many connections as a client
+/// may have, hold more than a runtime has if nobody counts them.
+#[test]
+fn many_stalling_destinations_delay_nobody() {
+    const CONNECTIONS: u64 = 64;
+    let home = TempDir::new().unwrap();
+    let logs = home.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    for n in 0..CONNECTIONS {
+        let log = File::create(logs.join(format!("log{n}"))).unwrap();
+        log.set_len(8 << 20).unwrap();
+    }
+    let behind: Vec<Server> = (0..9)
+        .map(|n| Server::start(&home.path().join(format!("behind{n}")), ""))
+        .collect();
+    let stalling: Vec<Proxy> = behind
+        .iter()
+        .map(|server| Proxy::start(server.port, Fault::StallAfter(200_000)))
+        .collect();
+    let living = Server::start(&home.path().join("living"), "");
+    let mut urls: Vec<String> = stalling.iter().map(Proxy::url).collect();
+    urls.push(living.url());
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let config = format!(
+        "connections: {CONNECTIONS}\n{}",
+        deliver(&[("logs", &logs.join("*"))], &urls)
+    );
+    let mut client = Client::start(&home.path().join("client"), &config);
+
+    // One connection of each stays free for short files.
+    wait_until("all bodies stall", || {
+        let all = (CONNECTIONS - 1) * 200_000;
+        stalling.iter().all(|proxy| proxy.sent() >= all)
+    });
+    fs::write(logs.join("short"), "a line\n").unwrap();
+    let short = living.datadir.join("logs/short");
+    wait_until("the line is at the living server", || {
+        fs::read(&short).is_ok_and(|bytes| bytes == b"a line\n")
+    });
+    let said = client.process().output();
+    assert!(
+        !said.contains("nothing moved"),
+        "not before a body was given up:\n{said}"
+    );
 }
 
 #[test]
@@ -191,7 +237,7 @@ fn footprint(client: &mut Client) -> (u64, usize, u64) {
 
 fn append(path: &Path, text: &str) {
     use std::io::Write as _;
-    let mut file = fs::File::options()
+    let mut file = File::options()
         .create(true)
         .append(true)
         .open(path)

@@ -52,6 +52,11 @@ impl Proxy {
     pub fn start(target: u16, fault: Fault) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let port = listener.local_addr().expect("bound").port();
+        if let Fault::StallAfter(_) = fault {
+            // Or the kernel takes whole bodies before anything stalls.
+            rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 16 * 1024)
+                .expect("a listening socket");
+        }
         let shared = Arc::new(Shared {
             target,
             fault: Mutex::new(fault),
@@ -121,7 +126,7 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    fn connection(&self, client: &TcpStream) {
+    fn connection(self: &Arc<Self>, client: &TcpStream) {
         let fault = *self.fault.lock().expect("no panic");
         self.accepted.fetch_add(1, Ordering::Relaxed);
         if fault == Fault::Refuse {
@@ -138,10 +143,19 @@ impl Shared {
     }
 
     /// Moves bytes both ways until one side ends or the fault strikes.
-    fn pump(&self, mut client: &TcpStream, mut server: &TcpStream, fault: Fault) -> io::Result<()> {
+    fn pump(
+        self: &Arc<Self>,
+        mut client: &TcpStream,
+        mut server: &TcpStream,
+        fault: Fault,
+    ) -> io::Result<()> {
         let (mut back_from, mut back_to) = (server.try_clone()?, client.try_clone()?);
+        let shared = Arc::clone(self);
         let backwards = thread::spawn(move || {
             let _ = io::copy(&mut back_from, &mut back_to);
+            if let Fault::StallAfter(_) = fault {
+                shared.stall();
+            }
             let _ = back_to.shutdown(Shutdown::Both);
         });
         let mut requests = Vec::new();

@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::MultiProgress;
-use tokio::runtime::Runtime;
 use tracing::Level;
 
 use self::deliver::{Job, Target};
@@ -25,6 +24,7 @@ use self::embedded::Embedded;
 use self::settings::To;
 use self::summary::Summary;
 use super::args::SyncArgs;
+use super::daemon;
 use super::datadir::{Datadir, State, database_failed, quoted};
 use super::exit::{Exit, Failure};
 use super::logging::{self, Sink};
@@ -52,7 +52,7 @@ pub(super) fn run(args: &SyncArgs) -> Result<Exit, Failure> {
     let progress = Progress::new();
     let order = Order::read(args)?;
     start_log(progress.screen(), args.debug)?;
-    let runtime = Runtime::new()?;
+    let runtime = daemon::runtime(order.settings.all_connections())?;
     let summary = runtime.block_on(order.carry_out(args.patience.0, progress));
     // What still hangs hangs on a destination that was given up.
     runtime.shutdown_timeout(Duration::from_millis(100));
