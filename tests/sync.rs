@@ -6,7 +6,6 @@ mod common;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
@@ -45,9 +44,7 @@ impl Place {
     }
 
     fn append(&self, name: &str, bytes: &[u8]) {
-        let path = self.logs.join(name);
-        let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
-        file.write_all(bytes).unwrap();
+        common::append(&self.logs.join(name), bytes);
     }
 
     /// `sync --pattern 'LOGS/pattern' --to COPIES`.

@@ -23,7 +23,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -39,6 +39,16 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// Waits until `condition` gives a value; panics, naming `what`, when [`DEADLINE`] has passed.
 pub fn wait_for<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
     wait_within(DEADLINE, what, condition)
+}
+
+/// Appends to a log, as a program does that writes one; makes it when it is not there.
+pub fn append(log: &Path, bytes: impl AsRef<[u8]>) {
+    let mut file = File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .expect("a log to write to");
+    file.write_all(bytes.as_ref()).expect("room for a line");
 }
 
 /// [`wait_for`] for a condition that is only true or false.

@@ -8,7 +8,8 @@ use tempfile::TempDir;
 
 use super::faults::{Answering, Fault, Proxy};
 use crate::common::{
-    Client, Server, assert_same_tree, deliver, free_port, rows, tree, wait_until, wait_within,
+    Client, Server, append, assert_same_tree, deliver, free_port, rows, tree, wait_until,
+    wait_within,
 };
 
 /// 200 files of 50 KB.
@@ -157,7 +158,7 @@ fn a_backlog_costs_nothing_and_is_caught_up_with() {
         for file in 0..10 {
             append(
                 &logs.join(format!("log{file}")),
-                &format!("second {second}\n").repeat(2_000),
+                format!("second {second}\n").repeat(2_000),
             );
         }
         let due = Duration::from_secs(second + 1);
@@ -233,14 +234,4 @@ fn footprint(client: &mut Client) -> (u64, usize, u64) {
         process.descriptors(),
         fs::metadata(database).unwrap().len(),
     )
-}
-
-fn append(path: &Path, text: &str) {
-    use std::io::Write as _;
-    let mut file = File::options()
-        .create(true)
-        .append(true)
-        .open(path)
-        .unwrap();
-    file.write_all(text.as_bytes()).unwrap();
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tempfile::TempDir;
 
-use crate::common::{Client, Daemon, Server, deliver, program, wait_until};
+use crate::common::{Client, Daemon, Server, append, deliver, program, wait_until};
 
 /// A scan that will not come: what is found was found by notification.
 const NO_SCAN: &str = "scan_interval: 1h\nperiodic_trigger_interval: 1h\n";
@@ -45,7 +45,7 @@ fn a_new_file_and_a_new_subdirectory_are_found_without_a_scan() {
         server.holds("logs/second.log", b"second\n") && server.holds("logs/deep.log", b"deep\n")
     });
 
-    fs::write(logs.join("a/b/c/deep.log"), "deep\nmore\n").unwrap();
+    append(&logs.join("a/b/c/deep.log"), "more\n");
     wait_until("an append arrives", || {
         server.holds("logs/deep.log", b"deep\nmore\n")
     });
@@ -99,7 +99,7 @@ fn without_watches_the_scan_finds_everything_and_one_warning_says_so() {
     wait_until("the scan finds the second", || {
         server.holds("logs/second.log", b"second\n")
     });
-    fs::write(logs.join("first.log"), "first\nmore\n").unwrap();
+    append(&logs.join("first.log"), "more\n");
     wait_until("the round robin finds the append", || {
         server.holds("logs/first.log", b"first\nmore\n")
     });

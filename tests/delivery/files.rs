@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::common::{Client, Server, deliver, rows, wait_until};
+use crate::common::{Client, Server, append, deliver, rows, wait_until};
 
 #[test]
 fn names_of_any_bytes_arrive_under_paths_that_decode_to_them() {
@@ -174,14 +174,4 @@ fn a_truncated_file_begins_a_new_life_and_is_never_spliced() {
 
 fn inode(path: &Path) -> u64 {
     std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap())
-}
-
-fn append(path: &Path, text: &str) {
-    use std::io::Write as _;
-    fs::File::options()
-        .append(true)
-        .open(path)
-        .unwrap()
-        .write_all(text.as_bytes())
-        .unwrap();
 }

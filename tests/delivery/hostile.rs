@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +14,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::faults::{Answering, Said};
-use crate::common::{self, Client, Server, deliver, wait_until, wait_within};
+use crate::common::{self, Client, Server, append, deliver, wait_until, wait_within};
 
 /// What every file here holds at first, and later.
 const FIRST: &str = "the first line\n";
@@ -438,11 +437,7 @@ fn meets(home: &Path, good: &Good, number: usize, hostile: Hostile) {
     wait_until(&format!("{name}: the other has the file"), || {
         good.beside.holds(&format!("{row}/log"), FIRST.as_bytes())
     });
-    let mut log = fs::File::options()
-        .append(true)
-        .open(logs.join("log"))
-        .unwrap();
-    log.write_all(&BOTH.as_bytes()[FIRST.len()..]).unwrap();
+    append(&logs.join("log"), &BOTH[FIRST.len()..]);
     wait_until(&format!("{name}: the other is served on"), || {
         holds_both(&good.beside, &row)
     });

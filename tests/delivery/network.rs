@@ -5,7 +5,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::faults::{Fault, Proxy};
-use crate::common::{Client, Server, assert_same_tree, deliver, tree, wait_until};
+use crate::common::{Client, Server, append, assert_same_tree, deliver, tree, wait_until};
 
 /// Delivers two files through a proxy with `fault`, appends while that goes on, and compares.
 fn arrives_through(fault: Fault) -> (TempDir, Proxy) {
@@ -33,16 +33,6 @@ fn arrives_through(fault: Fault) -> (TempDir, Proxy) {
     });
     assert_same_tree(&logs, &delivered);
     (home, proxy)
-}
-
-fn append(path: &std::path::Path, bytes: &[u8]) {
-    use std::io::Write as _;
-    fs::File::options()
-        .append(true)
-        .open(path)
-        .unwrap()
-        .write_all(bytes)
-        .unwrap();
 }
 
 #[test]

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
@@ -15,7 +14,7 @@ use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use tempfile::TempDir;
 
 use super::faults::{Fault, Proxy};
-use crate::common::{self, Client, Server, deliver, said, wait_until};
+use crate::common::{self, Client, Server, append, deliver, said, wait_until};
 
 /// A server, a line to it that can be made bad, and logs.
 struct Stage {
@@ -73,11 +72,6 @@ impl Stage {
         let delivered = self.server.datadir.join("logs");
         common::tree(&delivered).into_keys().collect()
     }
-}
-
-fn append(path: &Path, bytes: &[u8]) {
-    let mut file = File::options().append(true).open(path).unwrap();
-    file.write_all(bytes).unwrap();
 }
 
 /// Bytes that repeat nowhere soon.

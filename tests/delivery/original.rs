@@ -10,7 +10,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use crate::common::{Client, deliver, rows, wait_until};
+use crate::common::{Client, append, deliver, rows, wait_until};
 
 type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
@@ -115,11 +115,7 @@ fn our_client_delivers_to_an_original_server() {
     wait_until("both arrive", || {
         holds("/logs/a", b"one\ntwo\n") && holds("/logs/b", b"b\n")
     });
-    let mut log = fs::File::options()
-        .append(true)
-        .open(logs.join("b"))
-        .unwrap();
-    log.write_all(b"more\n").unwrap();
+    append(&logs.join("b"), "more\n");
     wait_until("an append arrives", || holds("/logs/b", b"b\nmore\n"));
     assert!(client.terminate().success());
     let progress = rows(&client.datadir, "progress");

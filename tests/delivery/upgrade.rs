@@ -6,7 +6,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::faults::{Fault, Proxy};
-use crate::common::{Client, Server, deliver, run, said, wait_for, wait_until};
+use crate::common::{Client, Server, append, deliver, run, said, wait_for, wait_until};
 
 #[test]
 fn both_daemons_go_on_where_the_original_stopped() {
@@ -83,11 +83,7 @@ fn both_daemons_go_on_where_the_original_stopped() {
         .flatten()
         .collect();
     assert_eq!(names.len(), 3, "{names:?}");
-    let mut log = fs::File::options()
-        .append(true)
-        .open(logs.join("done"))
-        .unwrap();
-    std::io::Write::write_all(&mut log, b"and on\n").unwrap();
+    append(&logs.join("done"), "and on\n");
     wait_until("appends go on", || {
         server.holds("logs/done", (whole.clone() + "and on\n").as_bytes())
     });

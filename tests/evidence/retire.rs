@@ -1,9 +1,6 @@
 //! Files that an operator has given up: what is told of them then, and what of bytes that came later.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
-
-use crate::common::{rows, said, wait_until};
+use crate::common::{append, rows, said, wait_until};
 use crate::{Pair, json, told};
 
 impl Pair {
@@ -69,21 +66,17 @@ const WHY: &str = "x/a: it was retired there with 6 bytes";
 #[test]
 fn what_came_after_a_retirement_is_not_delivered_and_is_told() {
     let mut pair = Pair::new(&[("a", b"hello\n"), ("b", b"other")]);
-    let append = |pair: &Pair, name: &str| {
-        let log = pair.logs.join(name);
-        let mut log = OpenOptions::new().append(true).open(log).unwrap();
-        log.write_all(b"world\n").unwrap();
-    };
+    let goes_on = |pair: &Pair, name: &str| append(&pair.logs.join(name), "world\n");
     let events = |pair: &Pair| {
         let events = rows(&pair.client.datadir, "events");
         let retired = events.iter().filter(|event| event["kind"] == "retired");
         retired.count()
     };
     pair.retire("/x/a");
-    append(&pair, "a");
+    goes_on(&pair, "a");
     wait_until("the client says so", || events(&pair) == 1);
-    append(&pair, "a");
-    append(&pair, "b");
+    goes_on(&pair, "a");
+    goes_on(&pair, "b");
     pair.wait_confirmed("b", 11);
     let log = pair.client.process().output();
     assert_eq!(log.matches(WHY).count(), 1, "{log}");

@@ -1,10 +1,9 @@
 //! `shaftlog verify`: exit codes, and what it names.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 
-use crate::common::{prefix_hash, run, said};
+use crate::common::{append, prefix_hash, run, said};
 use crate::{Pair, json, told};
 
 const LONG: &[u8] = &[b'x'; 300_000];
@@ -73,11 +72,7 @@ fn what_is_wrong_with_a_server_s_files_is_named_and_ends_with_its_code() {
 #[test]
 fn a_file_that_grows_is_right_up_to_what_was_recorded() {
     let pair = Pair::new(&[("a", b"hello\n")]);
-    let mut tail = OpenOptions::new()
-        .append(true)
-        .open(pair.copy("a"))
-        .unwrap();
-    tail.write_all(b"more").unwrap();
+    append(&pair.copy("a"), "more");
     let (exit, findings) = json(&["verify"], &pair.server.datadir);
     assert_eq!(exit, Some(0), "{findings:?}");
     assert_eq!(findings[0]["length"], 6);

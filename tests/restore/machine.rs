@@ -1,8 +1,7 @@
 //! A whole client machine restored file by file, from an archive without hard links: each link in
 //! the datadir and its source are two files then.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +9,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::stage::Stage;
-use crate::common::{Client, Server, deliver, rows, run, said, tree, wait_until};
+use crate::common::{Client, Server, append, deliver, rows, run, said, tree, wait_until};
 use crate::faults::{Fault, Proxy};
 
 /// Length of a long log: many times what heads of requests and heartbeats come to.
@@ -35,11 +34,6 @@ fn content(name: &str) -> Vec<u8> {
     hasher.update(name.as_bytes());
     hasher.finalize_xof().fill(&mut bytes);
     bytes
-}
-
-fn append(log: &Path, bytes: &[u8]) {
-    let mut log = OpenOptions::new().append(true).open(log).unwrap();
-    log.write_all(bytes).unwrap();
 }
 
 fn tar(words: &[&str], machine: &Path) {

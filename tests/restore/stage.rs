@@ -1,14 +1,13 @@
 //! Logs that are found by a backup at four moments of their delivery, and the backup.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
 use super::load::{self, Load};
-use crate::common::{Client, Server, deliver, rows, said, wait_until};
+use crate::common::{Client, Server, append, deliver, rows, said, wait_until};
 use crate::faults::{Fault, Proxy};
 
 /// Bytes of a log; a body of this length does not go through a stalled line.
@@ -287,13 +286,8 @@ pub fn path(moment: Moment) -> &'static str {
 
 /// Writes the rest of a log.
 fn grow(home: &Path, moment: Moment) {
-    let mut file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(log(home, moment))
-        .unwrap();
-    file.write_all(&moment.content()[moment.at_the_backup()..])
-        .unwrap();
+    let rest = &moment.content()[moment.at_the_backup()..];
+    append(&log(home, moment), rest);
 }
 
 /// Bytes of all logs.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use crate::common::{self, Client, Daemon, free_port, said, wait_for, wait_until};
+use crate::common::{self, Client, Daemon, append, free_port, said, wait_for, wait_until};
 use crate::{done, need, scratch};
 
 /// Apache with one writable directory.
@@ -151,10 +151,7 @@ fn a_webdav_server_gets_everything_and_loses_nothing() {
     }
     // Appends still arrive, at files of both halves.
     for number in [3, 30] {
-        use std::io::Write as _;
-        let path = logs.join(format!("{number:02}.log"));
-        let mut file = File::options().append(true).open(path).expect("our file");
-        file.write_all(b"one more line\n").expect("room");
+        append(&logs.join(format!("{number:02}.log")), "one more line\n");
     }
     wait_until("the new lines arrive", || all_arrived(&apache, &logs, 40));
 

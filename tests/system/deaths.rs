@@ -51,12 +51,7 @@ impl Site {
     /// The plain program delivers the rest, and what is appended only now; every file has one
     /// copy, and what was promised on the way still holds.
     fn all_arrives(&self, after: &str) {
-        use std::io::Write as _;
-        let log = fs::File::options()
-            .append(true)
-            .open(self.logs.join("a.log"));
-        log.and_then(|mut log| log.write_all(&[b'+'; 5_000]))
-            .expect("our file");
+        common::append(&self.logs.join("a.log"), [b'+'; 5_000]);
         let output = self.client.sync(&[]);
         let what = format!("after {after}: {}", said(&output));
         assert_eq!(output.status.code(), Some(0), "{what}");

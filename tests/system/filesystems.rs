@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use crate::common::{self, Client, Server, said, wait_until};
+use crate::common::{self, Client, Server, append, said, wait_until};
 use crate::disk::{Mount, make_image};
 use crate::{done, need, scratch};
 
@@ -73,7 +73,7 @@ fn the_rest_is_delivered_and_a_second_client_serves_the_other_filesystem() {
     assert_eq!(server.file("far/a.log"), None);
 
     client.restart();
-    append(&near.join("a.log"));
+    append(&near.join("a.log"), "more\n");
     wait_until("the near log goes on", || {
         server.holds("near/a.log", b"near\nmore\n")
     });
@@ -88,16 +88,10 @@ fn the_rest_is_delivered_and_a_second_client_serves_the_other_filesystem() {
     wait_until("the far log arrives", || {
         server.holds("far/a.log", b"far\n")
     });
-    append(&far.join("a.log"));
-    append(&near.join("a.log"));
+    append(&far.join("a.log"), "more\n");
+    append(&near.join("a.log"), "more\n");
     wait_until("both go on", || {
         server.holds("far/a.log", b"far\nmore\n")
             && server.holds("near/a.log", b"near\nmore\nmore\n")
     });
-}
-
-fn append(log: &Path) {
-    use std::io::Write as _;
-    let mut file = fs::File::options().append(true).open(log).expect("a log");
-    file.write_all(b"more\n").expect("room");
 }

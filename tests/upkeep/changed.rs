@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::stage::{Home, append, content, events, is_confirmed, put_byte};
-use crate::common::{Client, Server, wait_for, wait_until};
+use super::stage::{Home, content, events, is_confirmed, put_byte};
+use crate::common::{Client, Server, append, wait_for, wait_until};
 
 #[test]
 fn the_scrub_finds_a_changed_byte_and_the_file_is_delivered_anew() {

@@ -5,8 +5,8 @@ use std::fs::{self, OpenOptions};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use super::stage::{Home, append, content, events, is_confirmed, put_byte};
-use crate::common::{Client, Server, rows, run, said, wait_until};
+use super::stage::{Home, content, events, is_confirmed, put_byte};
+use crate::common::{Client, Server, append, rows, run, said, wait_until};
 
 const LENGTH: usize = 100_000;
 /// Where a byte is changed; it lies in the chunk from 49,152 to 50,176.

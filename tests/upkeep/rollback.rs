@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::stage::{Home, append, content, events, is_confirmed};
-use crate::common::{Client, Server, rows, wait_until};
+use super::stage::{Home, content, events, is_confirmed};
+use crate::common::{Client, Server, append, rows, wait_until};
 
 /// Puts `bytes` into the file that is there, as `cp` does.
 fn overwrite(path: &Path, bytes: &[u8]) {

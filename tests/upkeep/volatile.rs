@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::stage::{Home, append, content, events, put_byte};
-use crate::common::{Client, Server, rows, wait_until};
+use super::stage::{Home, content, events, put_byte};
+use crate::common::{Client, Server, append, rows, wait_until};
 
 fn config(home: &Home, urls: &[&str]) -> String {
     let plain = home.config(urls, "");
