@@ -239,7 +239,7 @@ pub const ROOM_CHECK: u64 = 8 * 1024 * 1024;
 /// A tail up to this long is hashed at once when its hash is asked for by nobody in particular.
 pub const TAIL_HASH_BYTES: u64 = 16 * 1024 * 1024;
 /// How often history is thinned: its narrowest rule speaks of hours.
-pub const HISTORY_THINNING: Duration = Duration::from_secs(3600);
+pub const THINNING: Duration = Duration::from_secs(3600);
 /// Paths in trouble of which a server remembers to have told people; beyond, it repeats itself.
 pub const TOLD_PATHS: usize = 4096;
 /// How long a commit waits for small appends that are just being made durable: they share it.

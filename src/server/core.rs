@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use regex::bytes::Regex;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use super::access::Access;
@@ -21,7 +21,8 @@ use super::scrub::Scrub;
 use crate::config::Delivered;
 use crate::index::server::ServerIndex;
 use crate::limits::{
-    BODY_BUDGET, BODY_SEATS, LONG_HASHES, QUARANTINE_KEEP, QUARANTINE_SIZE, TOLD_PATHS,
+    BODY_BUDGET, BODY_SEATS, LONG_HASHES, QUARANTINE_COPIES, QUARANTINE_KEEP, QUARANTINE_SIZE,
+    TOLD_PATHS,
 };
 use crate::sys::dir::Dir;
 use crate::sys::file::Ownership;
@@ -122,8 +123,7 @@ pub(crate) struct Core {
     pub(crate) hashing: Semaphore,
     /// Held by the operator's command that is under way.
     pub(crate) operator: tokio::sync::Mutex<()>,
-    /// Read by whoever makes a copy in quarantine, until its row is committed; written by whoever
-    /// removes some.
+    /// Who makes copies in quarantine, and who removes some.
     pub(crate) quarantine: Gate,
     pub(crate) tasks: Tasks,
     pub(crate) traffic: Traffic,
@@ -183,19 +183,43 @@ impl Core {
     }
 }
 
-/// A lock on nothing that memory holds: a panic under it leaves nothing half done.
+/// The way into the quarantine and out of it.
 #[derive(Debug, Default)]
-pub(crate) struct Gate(RwLock<()>);
+pub(crate) struct Gate {
+    /// A lock on nothing that memory holds: a panic under it leaves nothing half done.
+    lock: RwLock<()>,
+    /// Bytes and copies that came since the quarantine was last thinned.
+    bytes: AtomicU64,
+    copies: AtomicUsize,
+    full: Notify,
+}
 
 impl Gate {
-    /// Beside others.
-    pub(crate) fn read(&self) -> RwLockReadGuard<'_, ()> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    /// For whoever makes a copy, until its row is committed: beside others.
+    pub(crate) fn enter(&self) -> RwLockReadGuard<'_, ()> {
+        self.lock.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Alone.
-    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, ()> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    /// A copy of so many bytes is there. Whoever thins is called when as much has come as may stay.
+    pub(crate) fn entered(&self, bytes: u64, bounds: Quarantine) {
+        let bytes = bytes + self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let copies = 1 + self.copies.fetch_add(1, Ordering::Relaxed);
+        if bytes > bounds.size || copies > QUARANTINE_COPIES {
+            self.full.notify_one();
+        }
+    }
+
+    /// For whoever removes copies: alone.
+    pub(crate) fn thin(&self) -> RwLockWriteGuard<'_, ()> {
+        let alone = self.lock.write().unwrap_or_else(PoisonError::into_inner);
+        self.bytes.store(0, Ordering::Relaxed);
+        self.copies.store(0, Ordering::Relaxed);
+        alone
+    }
+
+    /// Returns when there is something to be removed, most likely.
+    pub(crate) async fn filled(&self) {
+        self.full.notified().await;
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) fn set_aside_with(
 ) -> Result<String, Trouble> {
     // What hinders the cut had better show before there is a copy: each retry would leave one more.
     append_only::lift(core, path, file)?;
-    let _unthinned = core.quarantine.read();
+    let _unthinned = core.quarantine.enter();
     let name = save(core, file, range)?;
     let detail = format!(
         "bytes {} to {} {why}; kept as {name}",
@@ -89,6 +89,7 @@ pub(super) fn set_aside_with(
         core.dir.unlink(&relative(&name))?;
         return Err(failure.into());
     }
+    core.quarantine.entered(range.len(), core.rules.quarantine);
     append_only::cut(core, path, file, range.start())?;
     Ok(name)
 }
@@ -249,7 +250,7 @@ fn take_away(core: &Core, path: &WirePath, stat: &FileStat, to: &[u8]) -> Result
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
         renamed => return Ok(renamed?),
     }
-    let _unthinned = core.quarantine.read();
+    let _unthinned = core.quarantine.enter();
     let file = core.dir.open_file(path.as_bytes(), Access::Read)?;
     match core.dir.unlink(to) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
@@ -267,7 +268,7 @@ fn take_away(core: &Core, path: &WirePath, stat: &FileStat, to: &[u8]) -> Result
 /// allows; the newest stays. Each is told before it goes, and its row stays.
 pub(super) fn thin(core: &Core) -> Result<(), Trouble> {
     // A copy that is being made has no row yet, and its bytes are about to be cut off.
-    let _alone = core.quarantine.write();
+    let _alone = core.quarantine.thin();
     let directory = relative("");
     let directory = directory.strip_suffix(b"/").unwrap_or_default();
     let entries = match core.dir.list(directory) {

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 use tracing::{error, info};
 
 use super::core::Core;
 use super::quarantine;
 use crate::index::IndexError;
 use crate::index::server::ServerIndex;
-use crate::limits::HISTORY_THINNING;
+use crate::limits::THINNING;
 use crate::sys::clock;
 
 /// Does it, for ever. What is under way when this is dropped ends by itself.
@@ -21,13 +22,28 @@ pub(super) async fn run(core: Arc<Core>) {
             info!("every row of the index is as it was written");
         }
     }
+    tokio::join!(thin_history(&core), thin_quarantine(&core));
+}
+
+async fn thin_history(core: &Core) {
     loop {
-        on_index(&core, |index| index.thin_history(clock::now()).map(drop)).await;
-        let thinning = Arc::clone(&core);
+        on_index(core, |index| index.thin_history(clock::now()).map(drop)).await;
+        sleep(THINNING).await;
+    }
+}
+
+/// Sooner than its time too, when as much has come as may stay: a client that breaks its bodies off and
+/// begins anew would else fill the disk.
+async fn thin_quarantine(core: &Arc<Core>) {
+    loop {
+        let thinning = Arc::clone(core);
         if let Ok(Err(failure)) = spawn_blocking(move || quarantine::thin(&thinning)).await {
             error!("the quarantine could not be thinned: {failure}");
         }
-        tokio::time::sleep(HISTORY_THINNING).await;
+        tokio::select! {
+            () = sleep(THINNING) => {}
+            () = core.quarantine.filled() => {}
+        }
     }
 }
 

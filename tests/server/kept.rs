@@ -116,6 +116,24 @@ fn rule_10_what_quarantine_has_no_room_for_is_told_once_before_it_goes() {
     server.terminate();
 }
 
+/// A client that breaks its bodies off and begins anew with others must not fill the disk.
+#[test]
+fn tails_that_differ_are_kept_within_the_bounds_at_any_time() {
+    let home = TempDir::new().expect("a temporary directory");
+    let server = Server::start(&home.path().join("data"), "quarantine: {size: 20}");
+    for number in 0..10 {
+        // What a broken body leaves.
+        let tail = server.datadir.join(number.to_string());
+        fs::write(&tail, format!("ten bytes{number}")).expect("a tail");
+        assert_eq!(put(&server, &format!("/{number}"), b"another"), 201);
+    }
+    wait_for("there are at most twice as many as may stay", || {
+        (kept(&server).len() <= 4).then_some(())
+    });
+    let gone = told(&server, "discarded");
+    assert!(gone.len() >= 6, "{gone:?}");
+}
+
 #[test]
 fn rule_1_a_move_that_is_due_waits_for_whoever_writes_to_its_path() {
     let home = TempDir::new().expect("a temporary directory");
