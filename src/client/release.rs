@@ -20,7 +20,7 @@ use super::ship::{Ship, Word};
 use super::source::ReadError;
 use crate::config::Upkeep;
 use crate::index::IndexError;
-use crate::index::client::{Hold, Progress, ProgressState, Times};
+use crate::index::client::{DestinationId, Hold, Progress, ProgressState, Times};
 use crate::limits::{HOLD_WRITE, RELEASE_BATCH, RELEASE_CONFIRM, RELEASE_LOOK, RESTART_QUIET};
 use crate::sys::file::FileStat;
 use crate::sys::{clock, writers};
@@ -33,6 +33,8 @@ pub struct Claim {
     pub links: u64,
     /// All of it, hashed just now.
     pub whole: Prefix,
+    /// Every destination's row says that it has confirmed just that.
+    pub recorded: bool,
     /// Somebody may write to it.
     pub open: bool,
     /// How long nothing of it has changed.
@@ -75,13 +77,13 @@ pub fn may_go(claim: &Claim, words: &[Option<Word>], rule: Rule) -> Result<(), S
     if claim.quiet < rule.after {
         return Err(Stays::Recent);
     }
-    if words.is_empty() {
+    if words.is_empty() || !claim.recorded {
         return Err(Stays::Unconfirmed);
     }
     for word in words {
         let word = word.ok_or(Stays::Unconfirmed)?;
         if word.retired && word.confirmed.length > claim.whole.length {
-            // It had all of ours, or more; nobody can compare any longer.
+            // It had more, of which nobody can be asked any longer: the row has to do.
             continue;
         }
         if word.confirmed != claim.whole {
@@ -161,7 +163,10 @@ impl Releaser {
             };
             let ready = self.ready();
             for batch in ready.chunks(RELEASE_BATCH) {
-                self.try_release(&ships, batch).await;
+                if !self.try_release(&ships, batch).await {
+                    // Nor will it answer for the next ones, and the links want to be looked at.
+                    break;
+                }
             }
             sleep(pause).await;
         }
@@ -277,44 +282,54 @@ impl Releaser {
 
     /// Whether every destination's row says that it has all of the file: else asking is in vain.
     fn is_recorded(&self, id: FileId, seen: &FileStat) -> bool {
-        let has_all = |progress: Arc<Progress>| match progress.state {
-            ProgressState::Retired => true,
-            ProgressState::Current => {
-                progress.confirmed.length == seen.size
-                    && (progress.verified || self.upkeep.release_unverified)
-            }
-            _ => false,
+        let has_all = |progress: Arc<Progress>| {
+            progress.confirmed.length == seen.size
+                && match progress.state {
+                    ProgressState::Retired => true,
+                    ProgressState::Current => progress.verified || self.upkeep.release_unverified,
+                    _ => false,
+                }
         };
         let mut destinations = self.catalogue.destinations().iter();
         destinations.all(|(it, _)| self.catalogue.progress(*it, id).is_some_and(has_all))
     }
 
-    async fn try_release(&mut self, ships: &[Arc<Ship>], batch: &[FileId]) {
-        for ship in ships {
-            ship.reconfirm(batch);
-        }
-        let deadline = Instant::now() + RELEASE_CONFIRM;
-        let mut words = Vec::new();
-        for ship in ships {
-            let left = deadline.saturating_duration_since(Instant::now());
-            // What was not said in time was not said.
-            let _ = timeout(left, ship.reconfirmed()).await;
-            words.push(ship.words());
-        }
-        let writers = self.writers(batch).await;
+    /// Whether every destination has answered. What they say is asked for last, right before the links
+    /// go: reading the files may take hours, in which a destination may be restored.
+    async fn try_release(&mut self, ships: &[Arc<Ship>], batch: &[FileId]) -> bool {
+        let first = ask(ships, batch).await;
+        let mut read = Vec::new();
         for &id in batch {
+            if !first.iter().all(|said| said.contains_key(&id)) {
+                // It would be read in vain.
+                self.put_off(id);
+                continue;
+            }
+            match self.read(id).await {
+                Ok(Some(whole)) => read.push((id, whole)),
+                Ok(None) => self.put_off(id),
+                Err(error) => self.cannot(id, &error),
+            }
+        }
+        let left: Vec<FileId> = read.iter().map(|(id, _)| *id).collect();
+        let words = ask(ships, &left).await;
+        let writers = self.writers(&left).await;
+        for (id, whole) in read {
             let words: Vec<Option<Word>> = words.iter().map(|it| it.get(&id).copied()).collect();
-            match self.release(id, &words, writers.as_ref()).await {
+            match self.release(id, whole, &words, writers.as_ref()).await {
                 Ok(true) => {
                     self.quiet.remove(&id);
                 }
                 Ok(false) => self.put_off(id),
-                Err(error) => {
-                    tracing::warn!("a delivered file's link is not released: {error}");
-                    self.put_off(id);
-                }
+                Err(error) => self.cannot(id, &error),
             }
         }
+        !first.iter().any(HashMap::is_empty)
+    }
+
+    fn cannot(&mut self, id: FileId, error: &ReleaseError) {
+        tracing::warn!("a delivered file's link is not released: {error}");
+        self.put_off(id);
     }
 
     fn put_off(&mut self, id: FileId) {
@@ -331,32 +346,48 @@ impl Releaser {
         looked.await.ok()?.ok()
     }
 
+    /// All of a file; `None` when it is no longer what it was.
+    async fn read(&self, id: FileId) -> Result<Option<Prefix>, ReleaseError> {
+        let Some(quiet) = self.quiet.get(&id) else {
+            return Ok(None);
+        };
+        let catalogue = Arc::clone(&self.catalogue);
+        let Ok(source) = spawn_blocking(move || catalogue.open(id)).await? else {
+            return Ok(None);
+        };
+        match reading::prefixes(&source, &[quiet.seen.size], None).await {
+            Ok(prefixes) => Ok(Some(
+                prefixes.first().copied().unwrap_or_else(Prefix::empty),
+            )),
+            Err(ReadError::Short { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Whether the link went.
     async fn release(
         &self,
         id: FileId,
+        whole: Prefix,
         words: &[Option<Word>],
         writers: Option<&writers::Writers>,
     ) -> Result<bool, ReleaseError> {
         let (Some(quiet), Some(after)) = (self.quiet.get(&id), self.upkeep.release_after) else {
             return Ok(false);
         };
-        let catalogue = Arc::clone(&self.catalogue);
-        let opened = spawn_blocking(move || catalogue.open(id)).await?;
-        let Ok(source) = opened else {
-            return Ok(false);
-        };
-        let size = quiet.seen.size;
-        let whole = match reading::prefixes(&source, &[size], None).await {
-            Ok(prefixes) => prefixes.first().copied().unwrap_or_else(Prefix::empty),
-            Err(ReadError::Short { .. }) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        };
-        drop(source);
         let number = quiet.seen.inode.number;
+        let has_it = |it: DestinationId| {
+            let row = self.catalogue.progress(it, id);
+            row.is_some_and(|row| row.confirmed == whole)
+        };
         let claim = Claim {
             links: quiet.seen.links,
             whole,
+            recorded: self
+                .catalogue
+                .destinations()
+                .iter()
+                .all(|(it, _)| has_it(*it)),
             open: writers.is_some_and(|writers| writers.open.contains(&number)),
             quiet: quiet.time,
         };
@@ -373,6 +404,21 @@ impl Releaser {
         let (catalogue, seen) = (Arc::clone(&self.catalogue), quiet.seen);
         Ok(spawn_blocking(move || catalogue.release(id, &seen, &detail)).await??)
     }
+}
+
+/// What each destination says now of the batch: what is not said in time is not said.
+async fn ask(ships: &[Arc<Ship>], batch: &[FileId]) -> Vec<HashMap<FileId, Word>> {
+    for ship in ships {
+        ship.reconfirm(batch);
+    }
+    let deadline = Instant::now() + RELEASE_CONFIRM;
+    let mut words = Vec::new();
+    for ship in ships {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let _ = timeout(left, ship.reconfirmed()).await;
+        words.push(ship.words());
+    }
+    words
 }
 
 /// Why a release came to nothing.

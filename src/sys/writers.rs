@@ -26,16 +26,20 @@ pub struct Writers {
 /// looked at: a file elsewhere with the same number counts as well.
 pub fn of(inodes: &BTreeSet<u64>) -> io::Result<Writers> {
     let mut writers = Writers {
-        complete: sees_all(),
+        complete: true,
         ..Writers::default()
     };
+    let mut sees_first = false;
     for process in fs::read_dir("/proc")? {
         let process = process?;
         let name = process.file_name();
         if name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            sees_first |= name == "1";
             look_at(&process.path(), inodes, &mut writers);
         }
     }
+    // `hidepid` hides the processes of others without a word.
+    writers.complete &= sees_first && sees_all();
     Ok(writers)
 }
 
@@ -44,16 +48,33 @@ fn sees_all() -> bool {
 }
 
 /// One process; that it ends meanwhile is no fault. What cannot be looked at hides nothing else.
+///
+/// Each of its threads is looked at: one may have a table of descriptors of its own, and when the
+/// first has ended, what `/proc/PID` itself shows is empty.
 fn look_at(process: &Path, inodes: &BTreeSet<u64>, writers: &mut Writers) {
-    let descriptors = descriptors(process, inodes, writers);
-    let mappings = mappings(process, inodes, &mut writers.open);
-    for looked in [descriptors, mappings] {
-        writers.complete &= looked.as_ref().map_or_else(has_ended, |()| true);
-    }
+    let looked = threads(process, inodes, writers);
+    writers.complete &= looked.as_ref().map_or_else(has_ended, |()| true);
 }
 
-fn descriptors(process: &Path, inodes: &BTreeSet<u64>, writers: &mut Writers) -> io::Result<()> {
-    for descriptor in fs::read_dir(process.join("fd"))? {
+fn threads(process: &Path, inodes: &BTreeSet<u64>, writers: &mut Writers) -> io::Result<()> {
+    // Their memory is one.
+    let mut is_mapped = false;
+    for thread in fs::read_dir(process.join("task"))? {
+        let thread = thread?.path();
+        let descriptors = descriptors(&thread, inodes, writers);
+        writers.complete &= descriptors.as_ref().map_or_else(has_ended, |()| true);
+        if !is_mapped {
+            match mappings(&thread, inodes, &mut writers.open) {
+                Ok(some) => is_mapped = some,
+                Err(error) => writers.complete &= has_ended(&error),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn descriptors(thread: &Path, inodes: &BTreeSet<u64>, writers: &mut Writers) -> io::Result<()> {
+    for descriptor in fs::read_dir(thread.join("fd"))? {
         let descriptor = descriptor?;
         // Through the link: to what is open. A dead filesystem does not say what that is.
         let inode = match fs::metadata(descriptor.path()) {
@@ -64,7 +85,7 @@ fn descriptors(process: &Path, inodes: &BTreeSet<u64>, writers: &mut Writers) ->
             }
         };
         if inodes.contains(&inode) && !writers.open.contains(&inode) {
-            let info = process.join("fdinfo").join(descriptor.file_name());
+            let info = thread.join("fdinfo").join(descriptor.file_name());
             if fs::read_to_string(info).map_or(true, |info| is_writing(&info)) {
                 writers.open.insert(inode);
             }
@@ -80,8 +101,9 @@ fn is_writing(info: &str) -> bool {
     flags.is_none_or(|flags| flags & 0o3 != 0)
 }
 
-fn mappings(process: &Path, inodes: &BTreeSet<u64>, open: &mut BTreeSet<u64>) -> io::Result<()> {
-    let maps = fs::read(process.join("maps"))?;
+/// Whether there were any.
+fn mappings(thread: &Path, inodes: &BTreeSet<u64>, open: &mut BTreeSet<u64>) -> io::Result<bool> {
+    let maps = fs::read(thread.join("maps"))?;
     for line in String::from_utf8_lossy(&maps).lines() {
         // address perms offset dev inode path
         let mut fields = line.split_ascii_whitespace().skip(1);
@@ -93,7 +115,7 @@ fn mappings(process: &Path, inodes: &BTreeSet<u64>, open: &mut BTreeSet<u64>) ->
             open.insert(inode);
         }
     }
-    Ok(())
+    Ok(!maps.is_empty())
 }
 
 /// `ENOENT`, or `ESRCH` from a process that is ending.
@@ -119,35 +141,36 @@ mod tests {
         drop(reader);
     }
 
-    /// A process as `/proc` shows it, of whose descriptors some lie on a filesystem that has died.
+    /// A process as `/proc` shows it, of whose second thread's descriptors some lie on a filesystem that has died.
     #[test]
     fn what_cannot_be_looked_at_hides_no_writer() {
         let directory = tempfile::tempdir().unwrap();
-        let process = directory.path();
-        let log = process.join("log");
+        let log = directory.path().join("log");
         let inode = fs::File::create(&log).unwrap().metadata().unwrap().ino();
-        for name in ["fd", "fdinfo"] {
-            fs::create_dir(process.join(name)).unwrap();
+        // The first thread has ended.
+        for thread in ["7", "8"] {
+            for name in ["fd", "fdinfo"] {
+                let path = directory.path().join("task").join(thread).join(name);
+                fs::create_dir_all(path).unwrap();
+            }
+            let maps = directory.path().join("task").join(thread).join("maps");
+            fs::write(maps, "").unwrap();
         }
+        let thread = &directory.path().join("task/8");
         let descriptor = |number: u32, to: &Path| {
-            std::os::unix::fs::symlink(to, process.join(format!("fd/{number}"))).unwrap();
-            fs::write(
-                process.join(format!("fdinfo/{number}")),
-                "flags:\t0100001\n",
-            )
-            .unwrap();
+            std::os::unix::fs::symlink(to, thread.join(format!("fd/{number}"))).unwrap();
+            fs::write(thread.join(format!("fdinfo/{number}")), "flags:\t0100001\n").unwrap();
         };
         // In whatever order they are read: a loop is an error that is no end.
         for number in (0..50).filter(|number| *number != 25) {
-            descriptor(number, &process.join(format!("fd/{number}")));
+            descriptor(number, &thread.join(format!("fd/{number}")));
         }
         descriptor(25, &log);
-        fs::write(process.join("maps"), "").unwrap();
         let mut writers = Writers {
             complete: true,
             ..Writers::default()
         };
-        look_at(process, &BTreeSet::from([inode]), &mut writers);
+        look_at(directory.path(), &BTreeSet::from([inode]), &mut writers);
         assert_eq!(writers.open, BTreeSet::from([inode]));
         assert!(!writers.complete);
     }

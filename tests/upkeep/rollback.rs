@@ -49,6 +49,43 @@ fn a_file_restored_shorter_or_with_other_content_is_a_new_generation() {
     }
 }
 
+/// Of a generation that was closed nothing is here that could be sent again: that the server no longer
+/// has it is told of, once, however often the server comes back.
+#[test]
+fn a_closed_generation_that_a_restored_server_lacks_is_told_of() {
+    let home = Home::new();
+    let mut server = Server::start(&home.path("server"), "");
+    server.terminate();
+    let backup = home.path("backup");
+    copy_without_links(&server.datadir, &backup);
+    server.restart();
+    append(&home.log("a"), b"the first life\n");
+    let client = Client::start(
+        &home.path("client"),
+        &home.config(&[&server.url()], "scan_interval: 1s"),
+    );
+    wait_until("the first life", || {
+        is_confirmed(&client.datadir, "logs/a", 15)
+    });
+    overwrite(&home.log("a"), b"another\n");
+    wait_until("the second life", || {
+        is_confirmed(&client.datadir, "logs/a.1", 8)
+    });
+
+    for _ in 0..2 {
+        server.terminate();
+        fs::remove_dir_all(&server.datadir).unwrap();
+        copy_without_links(&backup, &server.datadir);
+        server.restart();
+        wait_until("what is here is sent again", || {
+            server.holds("logs/a.1", b"another\n")
+        });
+        let told = || events(&client.datadir, "lost", "logs/a");
+        wait_until("the first life is missed", || !told().is_empty());
+        assert_eq!(told().len(), 1, "{:?}", told());
+    }
+}
+
 /// Copies a tree file by file: no two names of the copy are one file.
 fn copy_without_links(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();

@@ -264,17 +264,21 @@ impl Catalogue {
     }
 
     /// Writes what [`know`](Self::know), [`record`](Self::record) and [`observed`](Self::observed)
-    /// have left, in transactions of bounded size. With an error, what was
-    /// not written stays for the next call.
+    /// have left until now, in transactions of bounded size. What comes meanwhile is for the next call:
+    /// under load there is always more, and this would never return. With an error, what was not
+    /// written stays for the next call.
     pub fn flush(&self) -> Result<(), IndexError> {
         let _flushing = lock(&self.flushing);
+        let mut waiting = std::mem::take(&mut self.state().unwritten);
         loop {
-            let batch = self.state().unwritten.take();
+            let batch = waiting.take();
             if batch.is_empty() {
                 return Ok(());
             }
             if let Err(error) = self.commit(&batch.changes()) {
-                self.state().unwritten.put_back(batch);
+                let unwritten = &mut self.state().unwritten;
+                unwritten.put_back(waiting);
+                unwritten.put_back(batch);
                 return Err(error);
             }
         }

@@ -104,20 +104,21 @@ impl Catalogue {
         self.commit(&changes)
     }
 
-    /// The files that were let go of.
-    pub fn released(&self) -> Result<Vec<FileId>, IndexError> {
+    /// The files whose copies are all that there is of them: those that were let go of, and closed
+    /// generations.
+    pub fn ended(&self) -> Result<Vec<FileId>, IndexError> {
         const PAGE: usize = 1024;
-        let mut released = Vec::new();
+        let mut ended = Vec::new();
         let mut after = None;
         loop {
             let page = self.index.files(after, PAGE)?;
             let Some((last, _)) = page.last() else {
-                return Ok(released);
+                return Ok(ended);
             };
             after = Some(*last);
             let rows = page.into_iter();
-            released.extend(
-                rows.filter(|(_, row)| row.state == ClientState::Released)
+            ended.extend(
+                rows.filter(|(_, row)| row.state.has_ended())
                     .map(|(id, _)| id),
             );
         }

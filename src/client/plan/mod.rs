@@ -481,8 +481,12 @@ impl View<'_> {
     /// The destination keeps no more than the evidence that it had `was`.
     fn retired(&self, was: Prefix) -> Step {
         if was.length > self.size {
-            // It had all of ours, or more; nobody can compare any longer.
-            return Step::Idle;
+            // Nobody can compare any longer: what is not confirmed may be nowhere there.
+            return if self.base().length == self.size {
+                Step::Idle
+            } else {
+                self.other_was_retired(was)
+            };
         }
         if was.length > self.base().length && self.local(was.length).is_none() {
             return Step::Hash(was.length);

@@ -174,8 +174,13 @@ fn a_retired_file_is_delivered_up_to_where_it_was_retired() {
     let failed = |at| Step::Fail(FileError::Retired { at: offset(at) });
     case(100, Some(100), retired(100)).gives(Step::Idle);
     case(0, None, retired(0)).gives(Step::Idle);
-    // Nobody can compare it any longer with more than there is.
-    case(100, Some(60), retired(120)).gives(Step::Idle);
+    // Nobody can compare it any longer with more than there is: only what is confirmed is known.
+    case(100, Some(100), retired(120)).gives(Step::Idle);
+    case(100, None, retired(120)).gives(Step::Supersede(Closed::NameTaken));
+    case(100, Some(60), retired(120)).gives(Step::Fail(FileError::Differs {
+        at: offset(120),
+        chunk: None,
+    }));
     // The evidence there is a confirmation, if it is of our bytes.
     case(100, Some(60), retired(100)).gives(Step::Hash(offset(100)));
     case(100, Some(60), retired(100))

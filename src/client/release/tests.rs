@@ -24,6 +24,8 @@ enum Happens {
     Restore(usize, usize),
     /// Its operator gives the file up.
     Retire(usize),
+    /// Its operator has given up a longer file of that name.
+    Foreign(usize),
     /// The releaser asks it.
     Ask(usize),
     /// This process ends, and forgets what it was told; the quiet time is stored.
@@ -35,6 +37,8 @@ enum Happens {
 #[derive(Default)]
 struct Destination {
     has: Vec<u8>,
+    /// What the client has on record of it.
+    row: Option<Prefix>,
     retired: bool,
     verified: bool,
     word: Option<Word>,
@@ -91,6 +95,10 @@ impl World {
         let claim = Claim {
             links: self.links,
             whole: prefix(&self.file),
+            recorded: self
+                .destinations
+                .iter()
+                .all(|it| it.row == Some(prefix(&self.file))),
             open: self.writers > 0,
             quiet: Duration::from_secs(self.quiet),
         };
@@ -132,6 +140,7 @@ impl World {
                 let destination = &mut self.destinations[at % count];
                 if !destination.retired {
                     destination.has = self.file.clone();
+                    destination.row = Some(prefix(&self.file));
                 }
             }
             Happens::Restore(at, length) => {
@@ -141,6 +150,13 @@ impl World {
                 destination.word = None;
             }
             Happens::Retire(at) => self.destinations[at % count].retired = true,
+            Happens::Foreign(at) => {
+                self.destinations[at % count] = Destination {
+                    has: vec![b'z'; self.file.len() + 1],
+                    retired: true,
+                    ..Destination::default()
+                };
+            }
             Happens::Ask(at) => {
                 let destination = &mut self.destinations[at % count];
                 destination.word = Some(Word {
@@ -167,6 +183,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         8 => (0..2_usize).prop_map(Happens::Deliver),
         1 => (0..2_usize, 0..3_usize).prop_map(|(at, length)| Happens::Restore(at, length)),
         1 => (0..2_usize).prop_map(Happens::Retire),
+        1 => (0..2_usize).prop_map(Happens::Foreign),
         12 => (0..2_usize).prop_map(Happens::Ask),
         1 => Just(Happens::Crash),
         8 => Just(Happens::Decide),
@@ -235,6 +252,7 @@ fn a_link_goes_when_all_is_well_and_not_when_one_thing_is_wrong() {
     let claim = Claim {
         links: 1,
         whole: prefix(b""),
+        recorded: true,
         open: false,
         quiet: RULE.after,
     };
@@ -258,6 +276,7 @@ fn the_event_tells_what_was_confirmed_from_what_was_given_up() {
     let claim = Claim {
         links: 1,
         whole: prefix(b"two lines"),
+        recorded: true,
         open: false,
         quiet: Duration::from_secs(100),
     };

@@ -104,7 +104,7 @@ pub(super) async fn known(shared: &Arc<Shared>, all: bool) -> Option<Vec<FileId>
             let progress = catalogue.progress(shared.destination, *id);
             progress.is_some_and(|progress| all || (!progress.verified && has_taken(&progress)))
         });
-        files.extend(catalogue.released()?);
+        files.extend(catalogue.ended()?);
         Ok::<_, IndexError>(files)
     });
     match known.await {

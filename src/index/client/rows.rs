@@ -35,6 +35,11 @@ pub enum ClientState {
 }
 
 impl ClientState {
+    /// Whether nothing of it is held here any more.
+    pub const fn has_ended(&self) -> bool {
+        matches!(self, Self::Superseded { .. } | Self::Lost | Self::Released)
+    }
+
     /// The state in one word.
     pub const fn as_str(&self) -> &'static str {
         match self {

@@ -78,7 +78,7 @@ fn a_release_that_a_crash_broke_off_is_finished_or_undone() {
     assert_eq!(run.catalogue.active(), [files[0].id]);
     assert_eq!(run.state_of(files[0].id), ClientState::Active);
     assert_eq!(run.state_of(files[1].id), ClientState::Released);
-    assert_eq!(run.catalogue.released().unwrap(), [files[1].id]);
+    assert_eq!(run.catalogue.ended().unwrap(), [files[1].id]);
     assert_eq!(run.events(EventKind::Released).len(), 1);
 }
 

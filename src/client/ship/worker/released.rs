@@ -1,4 +1,4 @@
-//! Files that this client has let go of: after a server said that it may not have kept all, it is
+//! Files that this client has let go of, and closed generations: after a server said that it may not have kept all, it is
 //! asked whether it still has them. A confirm vouches again for what is still on its disk; what is
 //! not there is lost, which is said once.
 
@@ -16,10 +16,20 @@ use crate::sys::clock;
 use crate::types::{FileId, Offset, StableName};
 use crate::wire::Condition;
 
-/// A file whose link is gone because everybody had all of it.
+/// A file of which nothing is held here.
 struct Released {
     name: StableName,
     progress: Progress,
+}
+
+/// Whether the destination has taken something of a closed generation, and did not contradict it:
+/// that may be why it was closed.
+fn was_taken(progress: &Progress) -> bool {
+    let is_well = matches!(
+        progress.state,
+        ProgressState::Current | ProgressState::Retired | ProgressState::Lost
+    );
+    is_well && progress.confirmed.length > Offset::ZERO
 }
 
 impl Worker {
@@ -69,16 +79,18 @@ impl Worker {
         let read = spawn_blocking(move || {
             let index = shared.catalogue.index();
             let row = index.file(id)?;
-            let Some(row) = row.filter(|row| row.state == ClientState::Released) else {
+            let Some(row) = row.filter(|row| row.state.has_ended()) else {
                 return Ok(None);
             };
             // What an earlier turn has recorded may not be written yet.
             shared.catalogue.flush()?;
             let progress = index.progress(shared.destination, id)?;
-            Ok(progress.map(|progress| Released {
-                name: row.name,
-                progress,
-            }))
+            Ok(progress
+                .filter(|it| row.state == ClientState::Released || was_taken(it))
+                .map(|progress| Released {
+                    name: row.name,
+                    progress,
+                }))
         });
         // A thread that did not finish: the process is ending.
         read.await.unwrap_or(Ok(None))
@@ -132,7 +144,7 @@ impl Worker {
     fn missed(&self, id: FileId, released: &Released, holds: Offset) {
         let length = released.progress.confirmed.length;
         let detail = format!(
-            "{} vouches for {} of the {length} bytes that it had confirmed, and this client has let go of the file",
+            "{} vouches for {} of the {length} bytes that it had confirmed, and this client no longer holds them",
             self.shared.called,
             holds.min(length)
         );
