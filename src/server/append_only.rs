@@ -22,7 +22,7 @@ use super::recover::{self, Trouble};
 use crate::index::server::{ServerChange, ServerFile, ServerState};
 use crate::index::{EventKind, IndexError, NewEvent};
 use crate::limits::{APPEND_ONLY_WALK, PASS_ROWS};
-use crate::sys::clock;
+use crate::sys::{clock, host};
 use crate::sys::dir::Access;
 use crate::sys::file::{self, File, FileStat};
 use crate::types::{Offset, WirePath};
@@ -152,7 +152,9 @@ impl Walk {
     fn tell(&mut self, path: &WirePath, why: Unset) {
         match why {
             Unset::Flag(failure) => {
-                self.is_allowed &= failure.kind() != io::ErrorKind::PermissionDenied;
+                // With the capability it is this one file that cannot be flagged.
+                self.is_allowed &= failure.kind() != io::ErrorKind::PermissionDenied
+                    || host::may_flag_append_only();
                 if !std::mem::replace(&mut self.told, true) {
                     warn!(
                         "{path} cannot be made append-only: {failure}; `append_only` needs \

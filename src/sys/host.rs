@@ -88,6 +88,12 @@ pub fn give_way() {
     let _ = rustix::process::nice(10);
 }
 
+/// Whether this process may set and lift the append-only flag of files: `CAP_LINUX_IMMUTABLE`.
+pub fn may_flag_append_only() -> bool {
+    use rustix::thread::{CapabilitySet, capabilities};
+    capabilities(None).is_ok_and(|has| has.effective.contains(CapabilitySet::LINUX_IMMUTABLE))
+}
+
 /// `N` random bytes from the kernel.
 pub fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
