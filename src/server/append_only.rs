@@ -22,9 +22,9 @@ use super::recover::{self, Trouble};
 use crate::index::server::{ServerChange, ServerFile, ServerState};
 use crate::index::{EventKind, IndexError, NewEvent};
 use crate::limits::{APPEND_ONLY_WALK, PASS_ROWS};
-use crate::sys::{clock, host};
 use crate::sys::dir::Access;
 use crate::sys::file::{self, File, FileStat};
+use crate::sys::{clock, host};
 use crate::types::{Offset, WirePath};
 
 /// Lifts the flag of an open file, if it is set.
