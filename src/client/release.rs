@@ -267,17 +267,18 @@ impl Releaser {
             return Vec::new();
         };
         let now = clock::monotonic();
-        let mut ready: Vec<(Duration, FileId)> = self
+        let mut ready: Vec<(bool, Duration, FileId)> = self
             .quiet
             .iter()
             .filter(|(id, quiet)| {
                 let rested = self.refused.get(id).is_none_or(|until| *until <= now);
                 rested && quiet.time >= after && self.is_recorded(**id, &quiet.seen)
             })
-            .map(|(id, quiet)| (quiet.time, *id))
+            // Those of which no destination would speak must not keep others waiting.
+            .map(|(id, quiet)| (!self.refused.contains_key(id), quiet.time, *id))
             .collect();
         ready.sort_unstable_by(|one, other| other.cmp(one));
-        ready.into_iter().map(|(_, id)| id).collect()
+        ready.into_iter().map(|(.., id)| id).collect()
     }
 
     /// Whether every destination's row says that it has all of the file: else asking is in vain.
@@ -311,9 +312,14 @@ impl Releaser {
                 Err(error) => self.cannot(id, &error),
             }
         }
+        let all_spoke = !first.iter().any(HashMap::is_empty);
+        if read.is_empty() {
+            return all_spoke;
+        }
         let left: Vec<FileId> = read.iter().map(|(id, _)| *id).collect();
-        let words = ask(ships, &left).await;
+        // Before the words: it may take a while, and whoever has no name to open it by comes no more.
         let writers = self.writers(&left).await;
+        let words = ask(ships, &left).await;
         for (id, whole) in read {
             let words: Vec<Option<Word>> = words.iter().map(|it| it.get(&id).copied()).collect();
             match self.release(id, whole, &words, writers.as_ref()).await {
@@ -324,7 +330,7 @@ impl Releaser {
                 Err(error) => self.cannot(id, &error),
             }
         }
-        !first.iter().any(HashMap::is_empty)
+        all_spoke
     }
 
     fn cannot(&mut self, id: FileId, error: &ReleaseError) {

@@ -284,6 +284,8 @@ impl Unwritten {
         put_back(&mut self.patterns, old.patterns);
         self.scrubbed = self.scrubbed.or(old.scrubbed);
         self.events.splice(..0, old.events);
+        let excess = self.events.len().saturating_sub(EVENTS);
+        self.events.drain(..excess);
     }
 
     pub(super) fn changes(&self) -> Vec<ClientChange> {

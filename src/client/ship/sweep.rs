@@ -104,7 +104,12 @@ pub(super) async fn known(shared: &Arc<Shared>, all: bool) -> Option<Vec<FileId>
             let progress = catalogue.progress(shared.destination, *id);
             progress.is_some_and(|progress| all || (!progress.verified && has_taken(&progress)))
         });
-        files.extend(catalogue.ended()?);
+        for id in catalogue.ended()? {
+            let progress = catalogue.index().progress(shared.destination, id)?;
+            if progress.is_some_and(|progress| all || !progress.verified) {
+                files.push(id);
+            }
+        }
         Ok::<_, IndexError>(files)
     });
     match known.await {
