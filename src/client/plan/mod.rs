@@ -176,7 +176,7 @@ pub struct View<'a> {
     pub fresh: bool,
     /// C may be out of date, or there is none, because nothing was heard since it was recorded.
     pub unsure: bool,
-    /// This destination's word has closed a generation of this inode within a day.
+    /// This destination's word has closed as many generations of this inode within a day as it may.
     pub closed_today: bool,
     /// Most bytes of one append.
     pub piece: u64,
@@ -414,7 +414,7 @@ impl View<'_> {
 
     /// The destination has more than the whole file: were those bytes ours? A client whose power was
     /// cut forgets its last confirmations together with the bytes that nobody had synced. A server's
-    /// word does that once a day: one that lies would have the file delivered anew without end.
+    /// word does that a few times a day: one that lies would have the file delivered anew without end.
     fn was_longer(&self, theirs: Offset) -> Option<Step> {
         if self.size < self.had {
             return Some(Step::Supersede(Closed::Shrunk));

@@ -39,6 +39,9 @@ use crate::wire::Seen;
 
 /// For how long a destination's word that closed a generation counts against its next.
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// How many generations of one inode a destination's word may close in a day. A file that is truncated
+/// while answers are lost needs some; one that lies would have it delivered anew without end.
+const CLOSED_A_DAY: u32 = 4;
 
 /// Why a destination does not serve.
 pub(super) struct Failure {
@@ -112,8 +115,8 @@ pub(super) struct State {
     /// Files that an unverified destination was asked about in this run.
     asked: HashSet<FileId>,
     cursors: Cursors,
-    /// Inodes of which a generation was closed on this destination's word.
-    closed: HashMap<Inode, Instant>,
+    /// Inodes of which generations were closed on this destination's word, when last and how often.
+    closed: HashMap<Inode, (Instant, u32)>,
     /// The file whose loss stopped the destination.
     pub(super) culprit: Option<FileId>,
 }
@@ -260,17 +263,23 @@ impl Shared {
         (certainty, state.cursors.take(job.id))
     }
 
-    /// Whether this destination's word closed a generation of the inode within a day.
+    /// Whether this destination's word closed as many generations of the inode within a day as it may.
     pub(super) fn closed_today(&self, tracked: &Tracked) -> bool {
         let now = clock::monotonic();
         let mut state = self.state();
-        state.closed.retain(|_, at| now.duration_since(*at) < DAY);
-        state.closed.contains_key(&tracked.inode)
+        state
+            .closed
+            .retain(|_, (at, _)| now.duration_since(*at) < DAY);
+        let closed = state.closed.get(&tracked.inode);
+        closed.is_some_and(|(_, times)| *times >= CLOSED_A_DAY)
     }
 
     pub(super) fn close_on_word(&self, tracked: &Tracked) {
         let now = clock::monotonic();
-        self.state().closed.insert(tracked.inode, now);
+        let mut state = self.state();
+        let (at, times) = state.closed.entry(tracked.inode).or_insert((now, 0));
+        *at = now;
+        *times += 1;
     }
 
     /// A turn ended.
