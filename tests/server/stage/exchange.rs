@@ -1,6 +1,6 @@
 //! Requests and answers.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Stage;
 use crate::common::DEADLINE;
@@ -107,7 +107,6 @@ impl Stage {
             let connection = self.connection(&step.on);
             connection.expect(asked);
             connection.send(&bytes);
-            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
