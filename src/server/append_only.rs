@@ -247,27 +247,16 @@ fn set(core: &Core, mut claim: Claim, after: Duration) -> Result<(), Unset> {
 mod tests {
     use super::*;
     use crate::prefix::PrefixHasher;
-    use crate::sys::file::FileKind;
     use crate::types::{FileId, Inode};
 
     const MINUTE: i64 = 60_000_000_000;
 
     fn stat() -> FileStat {
-        FileStat {
-            inode: Inode {
-                number: 7,
-                born: None,
-            },
-            size: Offset::new(5).unwrap(),
-            mtime: 10 * MINUTE,
-            ctime: 11 * MINUTE,
-            atime: 0,
-            links: 1,
-            device: 0,
-            kind: FileKind::Regular,
-            mode: 0,
-            uid: 0,
-        }
+        let inode = Inode {
+            number: 7,
+            born: None,
+        };
+        FileStat::regular(inode, Offset::new(5).unwrap(), 10 * MINUTE, 11 * MINUTE)
     }
 
     fn row(bytes: &[u8], state: ServerState) -> ServerFile {

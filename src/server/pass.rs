@@ -229,7 +229,6 @@ mod tests {
     use super::*;
     use crate::index::server::{Footprint, ServerState};
     use crate::prefix::PrefixHasher;
-    use crate::sys::file::FileKind;
     use crate::types::{FileId, Inode};
 
     const INODE: Inode = Inode {
@@ -258,18 +257,7 @@ mod tests {
     }
 
     fn stat(size: u64) -> FileStat {
-        FileStat {
-            inode: INODE,
-            size: Offset::new(size).unwrap(),
-            mtime: 10,
-            ctime: 20,
-            atime: 0,
-            links: 1,
-            device: 0,
-            kind: FileKind::Regular,
-            mode: 0,
-            uid: 0,
-        }
+        FileStat::regular(INODE, Offset::new(size).unwrap(), 10, 20)
     }
 
     #[test]

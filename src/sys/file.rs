@@ -64,6 +64,25 @@ pub struct FileStat {
     pub uid: u32,
 }
 
+#[cfg(test)]
+impl FileStat {
+    /// A regular file of one name, for tests of what is decided by it.
+    pub(crate) fn regular(inode: Inode, size: Offset, mtime: i64, ctime: i64) -> Self {
+        Self {
+            inode,
+            size,
+            mtime,
+            ctime,
+            atime: 0,
+            links: 1,
+            device: 0,
+            kind: FileKind::Regular,
+            mode: 0,
+            uid: 0,
+        }
+    }
+}
+
 impl FileStat {
     pub(super) fn from_raw(raw: &Statx) -> io::Result<Self> {
         let has_birth = raw.stx_mask & StatxFlags::BTIME.bits() != 0;
