@@ -227,7 +227,8 @@ pub const BLOCKING_THREADS: usize = 512;
 /// And as many more for each connection that a client may have: its turn, the body that it sends,
 /// and the piece read meanwhile. A destination that stalls holds them all, and no other may miss them.
 pub const CONNECTION_THREADS: usize = 3;
-/// Threads that wait for more of their bodies at the same time, of [`BLOCKING_THREADS`]: however many bodies dribble, the rest is free for those that flow.
+/// Threads that wait for more of their bodies at the same time, of [`BLOCKING_THREADS`]: however many
+/// bodies dribble, the rest is free for those that flow.
 pub const BODY_SEATS: usize = 64;
 /// Files of which long stretches are hashed at the same time, for the same reason; who asks for
 /// one more is told to come back.

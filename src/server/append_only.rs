@@ -59,20 +59,10 @@ pub(super) fn lift_of(core: &Core, path: &WirePath) -> io::Result<()> {
     }
 }
 
-/// Does `change`, which the flag would hinder.
-pub(super) fn lifted<T>(
-    core: &Core,
-    path: &WirePath,
-    file: &File,
-    change: impl FnOnce() -> io::Result<T>,
-) -> io::Result<T> {
-    lift(core, path, file)?;
-    change()
-}
-
-/// Cuts a file off at `end`.
+/// Cuts a file off at `end`, whatever flag it has.
 pub(super) fn cut(core: &Core, path: &WirePath, file: &DataFile, end: Offset) -> io::Result<()> {
-    lifted(core, path, file, || file.cut(end))
+    lift(core, path, file)?;
+    file.cut(end)
 }
 
 /// Sets the flag of files that have been quiet, for ever. What is under way when this is dropped ends

@@ -9,8 +9,8 @@
 //! * [`evidence`]: what becomes of a file that is not what its row vouches for.
 //! * [`pass`]: whether the files are as the server before left them; [`scrub`]: whether they still
 //!   hold what is on record.
-//! * [`append_only`]: files that have been quiet can be appended to and nothing else, where the disk can
-//!   do that.
+//! * [`append_only`]: files that have been quiet can be appended to and nothing else, where the disk
+//!   can do that.
 //! * [`operator`]: what the operator asks for at the control socket; [`retire`].
 //! * [`accept`], [`framing`], [`handler`], [`request`], [`answer`]: HTTP; [`handshake`]: TLS; [`access`]: who
 //!   may do what; [`denials`]: who is told of trying more.
@@ -136,7 +136,8 @@ impl From<&ServerSettings> for Rules {
 /// acknowledged stays as tails, all that was acknowledged is in the index.
 ///
 /// The caller holds the datadir's lock. `datadir` is the directory that `index` belongs to. With
-/// an `acceptor` clients speak TLS; new files are given to `ownership`; `again` (SIGHUP) asks for its certificates to be read again.
+/// an `acceptor` clients speak TLS; new files are given to `ownership`; `again` (SIGHUP) asks for its
+/// certificates to be read again.
 pub async fn run(
     settings: &ServerSettings,
     index: ServerIndex,

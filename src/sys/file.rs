@@ -64,25 +64,6 @@ pub struct FileStat {
     pub uid: u32,
 }
 
-#[cfg(test)]
-impl FileStat {
-    /// A regular file of one name, for tests of what is decided by it.
-    pub(crate) fn regular(inode: Inode, size: Offset, mtime: i64, ctime: i64) -> Self {
-        Self {
-            inode,
-            size,
-            mtime,
-            ctime,
-            atime: 0,
-            links: 1,
-            device: 0,
-            kind: FileKind::Regular,
-            mode: 0,
-            uid: 0,
-        }
-    }
-}
-
 impl FileStat {
     pub(super) fn from_raw(raw: &Statx) -> io::Result<Self> {
         let has_birth = raw.stx_mask & StatxFlags::BTIME.bits() != 0;
@@ -101,6 +82,25 @@ impl FileStat {
             mode: u32::from(raw.stx_mode) & 0o7777,
             uid: raw.stx_uid,
         })
+    }
+}
+
+#[cfg(test)]
+impl FileStat {
+    /// A regular file of one name, for tests of what is decided by it.
+    pub(crate) fn regular(inode: Inode, size: Offset, mtime: i64, ctime: i64) -> Self {
+        Self {
+            inode,
+            size,
+            mtime,
+            ctime,
+            atime: 0,
+            links: 1,
+            device: 0,
+            kind: FileKind::Regular,
+            mode: 0,
+            uid: 0,
+        }
     }
 }
 
@@ -315,9 +315,9 @@ pub fn is_append_only(file: &File) -> io::Result<bool> {
     Ok(ioctl_getflags(file)?.contains(IFlags::APPEND))
 }
 
-/// Sets that flag or lifts it, which needs `CAP_LINUX_IMMUTABLE` and changes the ctime; that of somebody
-/// else's file needs `CAP_FOWNER` too. With it nobody,
-/// root included, can change the file but by appending, nor remove, rename or link it.
+/// Sets that flag or lifts it, which needs `CAP_LINUX_IMMUTABLE` and changes the ctime; that of
+/// somebody else's file needs `CAP_FOWNER` too. With it nobody, root included, can change the file but
+/// by appending, nor remove, rename or link it.
 pub fn set_append_only(file: &File, is_set: bool) -> io::Result<()> {
     let mut flags = ioctl_getflags(file)?;
     flags.set(IFlags::APPEND, is_set);

@@ -141,7 +141,8 @@ mod tests {
         drop(reader);
     }
 
-    /// A process as `/proc` shows it, of whose second thread's descriptors some lie on a filesystem that has died.
+    /// A process as `/proc` shows it, of whose second thread's descriptors some lie on a filesystem
+    /// that has died.
     #[test]
     fn what_cannot_be_looked_at_hides_no_writer() {
         let directory = tempfile::tempdir().unwrap();

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{IFlags, ioctl_getflags};
 
-use crate::common::{self, Client, Server, said, wait_until};
+use crate::common::{self, Client, Server, append, said, wait_until};
 use crate::filesystems::{other_filesystem, settings};
 use crate::{need, scratch};
 
@@ -20,12 +20,6 @@ fn is_append_only(path: &Path) -> bool {
     let file = File::open(path).expect("the file");
     let flags = ioctl_getflags(&file).expect("a filesystem with flags");
     flags.contains(IFlags::APPEND)
-}
-
-fn append(path: &Path, bytes: &[u8]) {
-    let file = File::options().append(true).create(true).open(path);
-    file.and_then(|mut file| file.write_all(bytes))
-        .expect("an append");
 }
 
 /// Restarts the server, each start being a walk, until these are append-only.

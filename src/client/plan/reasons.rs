@@ -59,7 +59,8 @@ pub enum FileError {
         /// The first difference is among these bytes, if it could be found out.
         chunk: Option<ByteRange>,
     },
-    /// Rule 3, with other destinations that confirmed more, or for the second time in a day.
+    /// Rule 3, with other destinations that confirmed more, or more often than its word may end a
+    /// generation in a day.
     #[error(
         "conflict: another writer's bytes lie within the destination's first {at} bytes{}",
         Among(*.chunk)
@@ -70,8 +71,8 @@ pub enum FileError {
         /// The first difference is among these bytes, if it could be found out.
         chunk: Option<ByteRange>,
     },
-    /// An unverified destination has more than we have, or more than we sent; or a verified one
-    /// says so for the second time in a day.
+    /// An unverified destination has more than we have, or more than we sent; or a verified one says
+    /// so more often than its word may end a generation in a day.
     #[error("conflict: the destination has {theirs} bytes, more than the {ours} of ours")]
     Longer {
         /// Its length.

@@ -209,8 +209,10 @@ impl Writer {
             self.own = Some((self.at, self.hasher.clone()));
         }
         let end = further(self.at, bytes.len())?;
-        let cut =
-            |file: &file::File, end| append_only::lifted(core, path, file, || file::cut(file, end));
+        let cut = |file: &file::File, end| {
+            append_only::lift(core, path, file)?;
+            file::cut(file, end)
+        };
         match open.append(bytes, self.at, end, cut) {
             Ok(true) => {}
             Ok(false) => return Err(Trouble::Busy("the file was changed meanwhile").into()),

@@ -1,6 +1,6 @@
-//! Files that this client has let go of, and closed generations: after a server said that it may not have kept all, it is
-//! asked whether it still has them. A confirm vouches again for what is still on its disk; what is
-//! not there is lost, which is said once.
+//! Files that this client has let go of, and closed generations: after a server said that it may not
+//! have kept all, it is asked whether it still has them. A confirm vouches again for what is still on
+//! its disk; what is not there is lost, which is said once.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
