@@ -86,7 +86,15 @@ impl Selection<'_> {
             .is_none_or(|pattern| pattern.matches(&String::from_utf8_lossy(name)))
     }
 
-    /// The destinations of a client that are wanted.
+    /// The configured destinations of which the database knows nothing.
+    fn unmet(&self, known: &BTreeMap<DestinationId, Place>) -> Vec<String> {
+        let configured = self.configured.unwrap_or_default().iter();
+        let urls = configured.map(ToString::to_string);
+        urls.filter(|url| known.values().all(|place| place.url != *url))
+            .collect()
+    }
+
+    /// The destinations of a client that are wanted, and that its database knows.
     fn places(&self, index: &Inspection) -> Result<BTreeMap<DestinationId, Place>, IndexError> {
         let mut places = BTreeMap::new();
         for (id, row) in index.destinations()? {
@@ -176,6 +184,7 @@ fn verify_client(
     each: impl FnMut(Finding) -> bool,
 ) -> Result<(), Failure> {
     let destinations = selection.places(index).map_err(evidence_failed)?;
+    let unmet = selection.unmet(&destinations);
     let linked = destinations.values().all(|place| place.url != EMBEDDED_URL);
     let wanted =
         |file: &ClientFile| selection.takes(file.name.as_bytes()) || selection.takes(&file.source);
@@ -183,6 +192,7 @@ fn verify_client(
         datadir,
         index,
         destinations: &destinations,
+        unmet: &unmet,
         // The server in that directory has no address; its files are verified beside these.
         ask: selection.remote && linked,
         linked,

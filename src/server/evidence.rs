@@ -66,6 +66,24 @@ pub(super) fn regress(
     Ok(new)
 }
 
+/// An empty file that was gone is there again, and looks like `stat`.
+pub(super) fn made_again(
+    core: &Core,
+    path: &WirePath,
+    epoch: Epoch,
+    row: &ServerFile,
+    stat: &FileStat,
+) -> Result<ServerFile, Trouble> {
+    let new = ServerFile {
+        footprint: recover::footprint(stat),
+        ..row.clone()
+    };
+    let detail = "the file, which was empty, was gone, and was made again";
+    record(core, path, epoch, &new, EventKind::Refilled, detail)?;
+    warn!("{path}: {detail}");
+    Ok(new)
+}
+
 /// Freezes the file: the row keeps what was vouched for.
 pub(super) fn diverge(
     core: &Core,

@@ -158,7 +158,7 @@ fn judge(row: &ServerFile, stat: Option<&FileStat>) -> Found {
         // To be removed.
         _ if retire::is_left_over(row, stat) => Found::Plain,
         _ if row.state.is_frozen() => Found::AsLeft,
-        None if length == Offset::ZERO => Found::AsLeft,
+        None if length == Offset::ZERO && !recover::is_whole_without_bytes(row) => Found::AsLeft,
         None => Found::Plain,
         Some(stat) if stat.size < length => Found::Plain,
         Some(stat) if stat.size > length && stat.inode == row.footprint.inode => Found::Plain,
@@ -303,7 +303,12 @@ mod tests {
 
     #[test]
     fn what_is_known_to_be_gone_is_no_news() {
-        assert_eq!(judge(&row(0), None), Found::AsLeft);
+        let emptied = ServerFile {
+            high_water: Some(row(5).vouched),
+            ..row(0)
+        };
+        assert_eq!(judge(&emptied, None), Found::AsLeft);
+        assert_eq!(judge(&row(0), None), Found::Plain, "it is made again");
         for state in [ServerState::Retired, ServerState::Diverged] {
             let row = ServerFile { state, ..row(5) };
             assert_eq!(judge(&row, None), Found::AsLeft);

@@ -8,6 +8,7 @@
 //! | file as its row says | the hasher goes on; its hash has to be the recorded one |
 //! | another inode, size, mtime or ctime | all of 0..L is hashed, at each length on record, and synced; equal: go on, what is behind L is a tail |
 //! | shorter than L, and right as far as it goes | `regressed`: see [`evidence`] |
+//! | no file, and L is 0 | an empty file is all that was vouched for: it is made again |
 //! | a hash differs | `diverged`: see [`evidence`] |
 //! | a file without a row | a tail from 0 |
 //! | a retired file that is still there | removed |
@@ -23,12 +24,12 @@ use tracing::{error, info};
 
 use super::answer::Answer;
 use super::commit::{Epoch, Uncommitted};
-use super::core::Core;
+use super::core::{Core, Making};
 use super::data::DataFile;
 use super::evidence;
 use super::files::{Claim, FileState};
 use super::retire;
-use crate::index::server::{Footprint, ServerChange, ServerFile};
+use crate::index::server::{Footprint, ServerChange, ServerFile, ServerState};
 use crate::index::{EventKind, IndexError, NewEvent};
 use crate::limits::{IO_CHUNK, SHORT_HASH_BYTES, TAIL_HASH_BYTES};
 use crate::prefix::{HasherState, PrefixHasher};
@@ -214,10 +215,19 @@ fn load(
         return Ok(state);
     }
     let Some(stat) = stat else {
-        if let Some(row) = &mut state.row
-            && row.vouched.length > Offset::ZERO
-        {
-            *row = evidence::regress(core, path, epoch, row, &PrefixHasher::new(), None)?;
+        match &mut state.row {
+            Some(row) if row.vouched.length > Offset::ZERO => {
+                *row = evidence::regress(core, path, epoch, row, &PrefixHasher::new(), None)?;
+            }
+            Some(row) if is_whole_without_bytes(row) => {
+                let file = make_file(core, path)?;
+                core.dir.sync_chain(path.as_bytes())?;
+                let stat = file::stat(&file)?;
+                *row = evidence::made_again(core, path, epoch, row, &stat)?;
+                state.seen = Some(stat);
+                state.file = Some(file);
+            }
+            _ => {}
         }
         return Ok(state);
     };
@@ -234,6 +244,37 @@ fn load(
     }
     state.file = Some(Arc::new(DataFile::new(file, stat.size)));
     Ok(state)
+}
+
+/// Whether an empty file is all that the row vouches for, and all that it ever did.
+pub(super) fn is_whole_without_bytes(row: &ServerFile) -> bool {
+    row.state == ServerState::Vouched
+        && row.vouched.length == Offset::ZERO
+        && row.high_water.is_none()
+}
+
+/// Makes the file that a path names, and the directories on the way.
+pub(crate) fn make_file(core: &Core, path: &WirePath) -> Result<Arc<DataFile>, Trouble> {
+    let Making {
+        mode,
+        directory_mode,
+        ownership,
+    } = core.rules.making;
+    let create = || core.dir.create_file(path.as_bytes(), mode);
+    let make = || match create() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            core.dir
+                .create_parents_of(path.as_bytes(), directory_mode, ownership)?;
+            create()
+        }
+        made => made,
+    };
+    let file = with_descriptors(core, make)?;
+    if let Err(refused) = file::give(&file, ownership) {
+        core.dir.unlink(path.as_bytes())?;
+        return Err(refused.into());
+    }
+    Ok(Arc::new(DataFile::new(file, Offset::ZERO)))
 }
 
 /// What proves that a file is as its row says.

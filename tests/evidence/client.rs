@@ -135,6 +135,37 @@ fn what_is_missing_at_a_client_is_never_a_pass() {
 }
 
 #[test]
+fn a_destination_without_evidence_is_never_a_pass() {
+    let mut pair = Pair::new(&[("a", b"hello\n")]);
+    pair.client.kill();
+    // One that was configured since.
+    let urls = [pair.server.url(), "http://127.0.0.1:9".to_owned()];
+    let urls = urls.each_ref().map(String::as_str);
+    pair.client
+        .reconfigure(&deliver(&[("x", &pair.logs.join("*"))], &urls));
+    let config = pair.client.config();
+    let output = run(["verify", "-f", config.to_str().unwrap(), "--json"]);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    for (url, verdict) in [(urls[0], "right"), (urls[1], "unconfirmed")] {
+        let told = text.lines().filter(|line| line.contains(url));
+        assert!(
+            told.filter(|line| line.contains(verdict)).count() == 1,
+            "{text}"
+        );
+    }
+    // And a database that was made anew knows none.
+    fs::remove_file(pair.client.datadir.join(".shaftlog/client.redb")).unwrap();
+    let output = told(&["db", "rebuild"], &pair.client.datadir, &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    for words in [&["verify"][..], &["verify", "--remote"]] {
+        let (exit, findings) = json(words, &pair.client.datadir);
+        assert_eq!((exit, findings.len()), (Some(3), 1), "{findings:?}");
+        assert_eq!(of(&findings, "x/a")["verdict"], "unconfirmed");
+    }
+}
+
+#[test]
 fn destinations_stand_side_by_side_and_one_that_cannot_be_asked_is_named() {
     let home = tempfile::tempdir().unwrap();
     let logs = home.path().join("logs");

@@ -381,5 +381,16 @@ fn what_is_deleted_at_the_server_and_nowhere_else_is_one_lost_event() {
     for (name, lost) in [("gone", 1), ("sound", 0), ("truncated", 0)] {
         assert_eq!(pair.client_events("lost", name), lost, "{name}");
     }
+    let (exit, findings) = verify(&pair.client.datadir, &[]);
+    assert_eq!(exit, Some(3), "{findings:?}");
+    for (name, verdict) in [
+        ("gone", "lost"),
+        ("sound", "released"),
+        ("truncated", "right"),
+    ] {
+        let is_it = |finding: &&serde_json::Value| finding["file"] == format!("logs/{name}");
+        let finding = findings.iter().find(is_it).unwrap();
+        assert_eq!(finding["verdict"], verdict, "{findings:?}");
+    }
     assert!(pair.server.holds(&at("sound"), &content(LENGTH)));
 }

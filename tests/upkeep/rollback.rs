@@ -86,6 +86,55 @@ fn a_closed_generation_that_a_restored_server_lacks_is_told_of() {
     }
 }
 
+/// Nobody appends to an empty file, and a length says nothing of whether it is there.
+#[test]
+fn an_empty_file_that_a_restored_server_lacks_is_there_again() {
+    type Restore = fn(&Server, &Path);
+    let lost: [(&str, Restore); 4] = [
+        ("all of it", |server, backup| {
+            fs::remove_dir_all(&server.datadir).unwrap();
+            copy_without_links(backup, &server.datadir);
+        }),
+        ("its row", |server, backup| {
+            let index = ".shaftlog/server.redb";
+            fs::copy(backup.join(index), server.datadir.join(index)).unwrap();
+        }),
+        ("the file", |server, _| {
+            fs::remove_file(server.datadir.join("logs/empty")).unwrap();
+        }),
+        ("everything", |server, _| {
+            fs::remove_dir_all(&server.datadir).unwrap();
+            fs::create_dir(&server.datadir).unwrap();
+        }),
+    ];
+    for (what, restore) in lost {
+        let home = Home::new();
+        let mut server = Server::start(&home.path("server"), "");
+        server.terminate();
+        let backup = home.path("backup");
+        copy_without_links(&server.datadir, &backup);
+        server.restart();
+        append(&home.log("empty"), b"");
+        let client = Client::start(
+            &home.path("client"),
+            &home.config(&[&server.url()], "scan_interval: 1s"),
+        );
+        let is_sound = |server: &Server| {
+            let rows = rows(&server.datadir, "files");
+            let has_row = rows.iter().any(|row| row["path"] == "/logs/empty");
+            has_row && server.holds("logs/empty", b"")
+        };
+        wait_until("it arrives", || is_sound(&server));
+        server.terminate();
+        restore(&server, &backup);
+        server.restart();
+        wait_until(what, || is_sound(&server));
+        drop(client);
+        let refilled = events(&server.datadir, "refilled", "logs/empty");
+        assert_eq!(refilled.len(), usize::from(what == "the file"), "{what}");
+    }
+}
+
 /// Copies a tree file by file: no two names of the copy are one file.
 fn copy_without_links(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();

@@ -86,6 +86,7 @@ pub fn heard(trust: Trust, asked: &Asked, answer: &Answer) -> Heard {
 fn accepted(trust: Trust, asked: &Asked, answer: &Answer) -> Heard {
     match (trust, asked) {
         (Trust::Unverified, Asked::Head) => Heard::Told(Remote::Holds(Holding {
+            exists: true,
             // A file without bytes is answered without the header by some servers.
             length: answer.content_length.unwrap_or(Offset::ZERO),
             hash: None,
@@ -94,6 +95,7 @@ fn accepted(trust: Trust, asked: &Asked, answer: &Answer) -> Heard {
         (Trust::Unverified, _) => Heard::Look,
         (Trust::Verified, Asked::Head) => match (answer.about, answer.tag) {
             (Some(about), Some(hash)) => Heard::Told(Remote::Holds(Holding {
+                exists: true,
                 length: about.length,
                 hash: Some(hash),
                 tail: about.tail,
@@ -128,6 +130,7 @@ fn appended(length: Offset, hash: PrefixHash, answer: &Answer) -> Heard {
         return Heard::Confirmed(prefix, more(&prefix, answer));
     }
     Heard::Told(Remote::Holds(Holding {
+        exists: true,
         length: about.length,
         hash: Some(theirs),
         tail: about.tail,
@@ -141,6 +144,7 @@ fn more(confirmed: &Prefix, answer: &Answer) -> Remote {
             if length > confirmed.length || tail.is_some() =>
         {
             Remote::Holds(Holding {
+                exists: true,
                 length,
                 hash: Some(hash),
                 tail,

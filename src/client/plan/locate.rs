@@ -165,6 +165,7 @@ mod tests {
             }
             let held = prefix(self.remote, self.remote.len());
             Remote::Holds(Holding {
+                exists: true,
                 length: held.length,
                 hash: Some(held.hash),
                 tail: None,

@@ -36,6 +36,8 @@ pub use reasons::{Closed, FileError, StopReason};
 /// What one destination holds of a file, as it answered to a HEAD.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Holding {
+    /// Whether there is such a file at all.
+    pub exists: bool,
     /// L, the vouched length.
     pub length: Offset,
     /// H(L); an unverified destination says none.
@@ -48,6 +50,7 @@ impl Holding {
     /// Of a file that is not there.
     pub fn nothing() -> Self {
         Self {
+            exists: false,
             length: Offset::ZERO,
             hash: Some(PrefixHash::of_nothing()),
             tail: None,
@@ -343,7 +346,13 @@ impl View<'_> {
             return self.more(holding.length, theirs);
         }
         if theirs == base.hash {
-            return self.tail(holding.tail);
+            // A restored server may lack the file or its row, and nobody would append to it.
+            let is_empty = self.size == Offset::ZERO && self.facts.refused != Some(base);
+            return if is_empty {
+                Step::Confirm(base)
+            } else {
+                self.tail(holding.tail)
+            };
         }
         self.proof(None)
             .unwrap_or_else(|| self.differs(holding.length))

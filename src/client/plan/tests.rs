@@ -39,6 +39,7 @@ fn chunk(length: u64) -> Option<ByteRange> {
 
 fn holds(prefix: Prefix, tail: Option<(u64, Option<PrefixHash>)>) -> Remote {
     Remote::Holds(Holding {
+        exists: true,
         length: prefix.length,
         hash: Some(prefix.hash),
         tail: tail.map(|(size, hash)| Tail {
@@ -437,6 +438,7 @@ fn tails_are_proven_rather_than_sent_again() {
 fn unverified_destinations_are_only_counted() {
     let counted = |length| {
         Remote::Holds(Holding {
+            exists: true,
             length: offset(length),
             hash: None,
             tail: None,

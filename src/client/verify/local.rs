@@ -52,10 +52,14 @@ impl Verify<'_> {
                 Some(Verdict::Superseded)
             }
             ClientState::Lost => Some(Verdict::Lost),
-            ClientState::Released => match remote {
-                Some(remote) => return self.released(job, &about, remote),
-                None => Some(Verdict::Released),
-            },
+            ClientState::Released => {
+                about.verdict = Verdict::Released;
+                let findings = match remote {
+                    Some(remote) => self.released(job, &about, remote),
+                    None => self.let_go_of(job, &about),
+                };
+                return self.with_unmet(&about, findings);
+            }
             ClientState::Active | ClientState::Renaming { .. } | ClientState::Releasing => None,
         };
         if let Some(verdict) = verdict {
@@ -95,7 +99,7 @@ impl Verify<'_> {
             (*to, checked(progress, about))
         };
         let findings: Vec<_> = job.progress.iter().map(at).collect();
-        match remote {
+        let findings = match remote {
             None => findings.into_iter().map(|(_, finding)| finding).collect(),
             Some(remote) => {
                 let local = Local {
@@ -106,7 +110,42 @@ impl Verify<'_> {
                 };
                 remote.compare(job, &local, findings)
             }
+        };
+        self.with_unmet(&about, findings)
+    }
+
+    /// A file of which no bytes are here: what is on record of it at each destination.
+    fn let_go_of(&self, job: &Job, about: &Finding) -> Vec<Finding> {
+        let at = |(to, progress): (_, &Option<Progress>)| {
+            let mut about = about.clone();
+            about.destination = Some(self.destinations[to].url.clone());
+            match progress {
+                None => about.but(Verdict::Unconfirmed, "it has confirmed nothing of it"),
+                Some(progress) => {
+                    about.length = progress.confirmed.length;
+                    about.blake3 = Some(progress.confirmed.hash);
+                    standing(about, progress)
+                }
+            }
+        };
+        job.progress.iter().map(at).collect()
+    }
+
+    /// Adds the destinations that have confirmed nothing of any file: missing evidence is no pass.
+    fn with_unmet(&self, about: &Finding, mut findings: Vec<Finding>) -> Vec<Finding> {
+        findings.extend(self.unmet.iter().map(|url| {
+            let mut about = about.clone();
+            about.destination = Some(url.clone());
+            about.but(
+                Verdict::Unconfirmed,
+                "the database does not know the destination",
+            )
+        }));
+        if findings.is_empty() {
+            let why = "the database knows no destination";
+            findings.push(about.clone().but(Verdict::Unconfirmed, why));
         }
+        findings
     }
 
     /// Opens the file under the name that it has, if it is the one that it should be.
@@ -190,6 +229,12 @@ fn against(
             }
         }
     }
+    standing(about, progress)
+}
+
+/// What is on record of a file at one destination, whose bytes are what was confirmed, or are not
+/// here any more.
+fn standing(about: Finding, progress: &Progress) -> Finding {
     match &progress.state {
         ProgressState::Conflict => {
             about.but(Verdict::Conflict, "the destination holds something else")

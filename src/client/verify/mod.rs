@@ -28,6 +28,8 @@ pub struct Verify<'a> {
     pub index: &'a Inspection,
     /// The destinations that are wanted, with their URLs.
     pub destinations: &'a BTreeMap<DestinationId, Place>,
+    /// URLs of those that are wanted too, and have confirmed nothing yet.
+    pub unmet: &'a [String],
     /// Whether they are asked what they hold now.
     pub ask: bool,
     /// Whether files are held by links; otherwise they are looked for where they were.

@@ -141,7 +141,12 @@ impl<'a> Remote<'a> {
         confirmed: Option<Prefix>,
         holding: Holding,
     ) -> Finding {
-        let Holding { length, hash, .. } = holding;
+        let Holding {
+            exists,
+            length,
+            hash,
+            ..
+        } = holding;
         let wrong_here = finding.verdict.severity() != Severity::Fine
             && !matches!(finding.verdict, Verdict::Unconfirmed | Verdict::Unverified);
         finding.beyond = local.size.since(length);
@@ -183,7 +188,8 @@ impl<'a> Remote<'a> {
                 let why = format!("it holds {length} of the {} it confirmed", confirmed.length);
                 finding.but(Verdict::Behind, why)
             }
-            _ if length == Offset::ZERO && local.size > Offset::ZERO => {
+            Some(_) if !exists => finding.but(Verdict::Behind, "it has no such file any more"),
+            _ if !exists || (length == Offset::ZERO && local.size > Offset::ZERO) => {
                 finding.but(Verdict::Unconfirmed, "it holds nothing of it")
             }
             _ => finding.but(Verdict::Right, ""),
@@ -426,7 +432,6 @@ impl Verify<'_> {
         for (&to, progress) in &job.progress {
             let mut finding = about.clone();
             finding.destination = Some(self.destinations[&to].url.clone());
-            finding.verdict = Verdict::Released;
             let Some(confirmed) = progress.as_ref().map(|row| row.confirmed) else {
                 findings.push(finding.but(Verdict::Unconfirmed, "it has confirmed nothing of it"));
                 continue;

@@ -34,7 +34,6 @@ use crate::types::{ByteRange, Offset};
 use crate::wire::Problem;
 use body::Running;
 pub(super) use feed::{End, Fed, Feed, Intake, channel};
-use writer::make_file;
 
 /// A PUT that has not begun.
 pub(super) struct Task {
@@ -243,7 +242,7 @@ impl Task {
         let state = self.claim.known()?;
         let length = vouch.prefix.length;
         if state.file.is_none() {
-            state.file = Some(make_file(core, &path)?);
+            state.file = Some(recover::make_file(core, &path)?);
         }
         let Some(file) = &state.file else {
             return Err(Trouble::Busy("the file is gone"));

@@ -8,12 +8,8 @@
 //!   the tail goes to quarantine;
 //! * from S on: written.
 
-use std::io;
-use std::sync::Arc;
-
 use super::super::append_only;
-use super::super::core::{Core, Making};
-use super::super::data::DataFile;
+use super::super::core::Core;
 use super::super::files::FileState;
 use super::super::quarantine;
 use super::super::recover::{self, Trouble};
@@ -199,7 +195,7 @@ impl Writer {
         bytes: &[u8],
     ) -> Result<(), Refused> {
         if state.file.is_none() {
-            state.file = Some(make_file(core, path)?);
+            state.file = Some(recover::make_file(core, path)?);
             self.made_file = true;
         }
         let Some(open) = &state.file else {
@@ -267,30 +263,6 @@ impl Writer {
         }
         Ok(())
     }
-}
-
-/// Makes the file that a path names, and the directories on the way.
-pub(crate) fn make_file(core: &Core, path: &WirePath) -> Result<Arc<DataFile>, Trouble> {
-    let Making {
-        mode,
-        directory_mode,
-        ownership,
-    } = core.rules.making;
-    let create = || core.dir.create_file(path.as_bytes(), mode);
-    let make = || match create() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            core.dir
-                .create_parents_of(path.as_bytes(), directory_mode, ownership)?;
-            create()
-        }
-        made => made,
-    };
-    let file = recover::with_descriptors(core, make)?;
-    if let Err(refused) = file::give(&file, ownership) {
-        core.dir.unlink(path.as_bytes())?;
-        return Err(refused.into());
-    }
-    Ok(Arc::new(DataFile::new(file, Offset::ZERO)))
 }
 
 fn further(at: Offset, bytes: usize) -> Result<Offset, Trouble> {

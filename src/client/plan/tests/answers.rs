@@ -196,6 +196,7 @@ fn an_unverified_destination_that_keeps_nothing_is_an_error_of_the_file() {
     let mut course = Course::new(Remote::Unasked);
     let unchanged = || {
         Heard::Told(Remote::Holds(Holding {
+            exists: true,
             length: offset(100),
             hash: None,
             tail: None,

@@ -271,6 +271,7 @@ mod tests {
                 hash: None,
             });
             let holding = Holding {
+                exists: true,
                 length: offset(length),
                 hash: hash(byte),
                 tail,
