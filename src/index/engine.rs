@@ -8,7 +8,6 @@ use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Once, PoisonError, RwLock};
 
@@ -118,7 +117,9 @@ impl Engine {
         body: impl FnOnce(&WriteTransaction) -> Result<T, Problem>,
     ) -> Result<T, IndexError> {
         self.run(Problem::spoils_writes, |database| {
-            let transaction = database.begin_write()?;
+            let mut transaction = database.begin_write()?;
+            // Else whoever opens the database after a crash walks all of it first.
+            transaction.set_quick_repair(true);
             let value = body(&transaction)?;
             transaction.commit()?;
             Ok(value)
@@ -196,24 +197,18 @@ impl Drop for Engine {
     }
 }
 
-/// Opens for writing, after a look that touches nothing; whether it had to be repaired.
+/// Opens for writing, after a look that touches nothing; whether nobody had closed it.
 fn open(path: &Path, kind: Kind) -> Result<(Database, bool), Problem> {
-    let found = {
-        let reader = Reader::open(path)?;
-        reader.read(|transaction| schema::check(transaction, kind))?
-    };
-    let unclean = Rc::new(Cell::new(false));
-    let repaired = Rc::clone(&unclean);
+    let reader = Reader::open(path)?;
+    let found = reader.read(|transaction| schema::check(transaction, kind))?;
+    let unclean = matches!(reader, Reader::Overlaid { .. });
+    drop(reader);
     let backend = FileBackend::new(database_file::open(path, database_file::Access::Write)?)?;
-    let database = guarded(|| {
-        Ok(builder()
-            .set_repair_callback(move |_| repaired.set(true))
-            .create_with_backend(backend)?)
-    })?;
+    let database = guarded(|| Ok(builder().create_with_backend(backend)?))?;
     if found.version < schema::newest(kind) {
         bring_up_to_date(&database, found)?;
     }
-    Ok((database, unclean.get()))
+    Ok((database, unclean))
 }
 
 /// Runs the steps that a database lacks, in one transaction, and records that as an event.

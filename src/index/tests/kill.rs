@@ -1,9 +1,12 @@
 //! A writer that is killed with SIGKILL, and looking at its database before and after.
 
+use std::cell::Cell;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::rc::Rc;
 
+use crate::index::engine::builder;
 use crate::index::inspect::{Inspection, Row};
 use crate::index::server::ServerChange;
 use crate::index::server::tests::{Fixture, open, path, row};
@@ -121,6 +124,17 @@ fn a_database_is_inspected_while_it_is_written_and_after_a_kill() {
     assert_eq!(killed.history(&path("/log")).unwrap().len() as u64, length);
     drop(killed);
     assert_eq!(std::fs::read(fixture.file()).unwrap(), before, "touched");
+
+    // Nor does opening it take longer, the more there is in it.
+    let copy = fixture.file().with_extension("copy");
+    std::fs::write(&copy, before).unwrap();
+    let walked = Rc::new(Cell::new(false));
+    let told = Rc::clone(&walked);
+    builder()
+        .set_repair_callback(move |_| told.set(true))
+        .open(copy)
+        .unwrap();
+    assert!(!walked.get());
 
     let index = fixture.open();
     assert!(index.unclean());

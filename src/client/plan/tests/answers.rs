@@ -128,7 +128,7 @@ fn heads_and_confirms_say_what_is_held() {
     );
     assert_eq!(
         hear(Asked::Head, answer(404)),
-        Heard::Told(holds(Prefix::empty(), None))
+        Heard::Told(Remote::Holds(Holding::nothing()))
     );
     let confirm = Asked::Confirm(ours(5));
     assert_eq!(
