@@ -308,10 +308,9 @@ where
         Ok(self.table.remove(&key.encode()[..])?.is_some())
     }
 
-    /// Removes the row with the smallest key.
-    pub(crate) fn remove_first(&mut self) -> Result<(), Problem> {
-        self.table.pop_first()?;
-        Ok(())
+    /// Removes the row with the smallest key, damaged or not; whether there was one.
+    pub(crate) fn remove_first(&mut self) -> Result<bool, Problem> {
+        Ok(self.table.pop_first()?.is_some())
     }
 }
 

@@ -21,7 +21,8 @@ pub(crate) struct Answer {
     shown: Option<Shown>,
     /// The prefix that a HEAD asked for.
     content: Option<Prefix>,
-    kept: Option<bool>,
+    /// Whether all was kept, up to the commit of this stamp.
+    kept: Option<(bool, Stamp)>,
     /// The connection cannot go on: part of the body is unread.
     closes: bool,
 }
@@ -60,8 +61,9 @@ impl Answer {
         })
     }
 
-    /// The heartbeat's answer; `kept` if the client said what it saw.
-    pub(crate) fn heartbeat(kept: Option<bool>) -> Self {
+    /// The heartbeat's answer; `kept` if the client said what it saw, with the stamp from before that
+    /// was looked up: what comes to light in between is no part of the word.
+    pub(crate) fn heartbeat(kept: Option<(bool, Stamp)>) -> Self {
         Self {
             kept,
             ..Self::with(StatusCode::OK)
@@ -116,9 +118,10 @@ impl Answer {
                 response.headers_mut().insert(name, value);
             }
         };
+        let stamp = self.kept.as_ref().map_or(stamp, |(_, stamp)| stamp);
         set(ours::STORE, &stamp.to_string());
         self.say_file(&mut set);
-        if let Some(kept) = self.kept {
+        if let Some((kept, _)) = self.kept {
             set(ours::KEPT, if kept { "yes" } else { "no" });
         }
         if let Some((problem, _)) = &self.problem {
@@ -227,13 +230,16 @@ mod tests {
         }
     }
 
-    fn said(answer: Answer, name: &str) -> Option<String> {
-        let stamp = Stamp {
+    fn stamp(number: u64) -> Stamp {
+        Stamp {
             store: StoreId([1; 16]),
             boot: BootId([2; 16]),
-            number: CommitNumber(3),
-        };
-        let response = answer.into_response(&stamp, false);
+            number: CommitNumber(number),
+        }
+    }
+
+    fn said(answer: Answer, name: &str) -> Option<String> {
+        let response = answer.into_response(&stamp(3), false);
         let value = response.headers().get(name)?;
         Some(value.to_str().unwrap().to_owned())
     }
@@ -253,6 +259,15 @@ mod tests {
         assert_eq!(said(Answer::done(true), "shaftlog-problem"), None);
         let busy = Answer::refusal(Problem::Busy, "");
         assert_eq!(said(busy, "retry-after").unwrap(), "1");
+    }
+
+    #[test]
+    fn what_is_kept_is_said_of_the_commit_that_was_looked_at() {
+        let kept = Answer::heartbeat(Some((true, stamp(2))));
+        assert_eq!(said(kept.clone(), "shaftlog-kept").unwrap(), "yes");
+        assert!(said(kept, "shaftlog-store").unwrap().ends_with("/2"));
+        let asked = Answer::heartbeat(None);
+        assert!(said(asked, "shaftlog-store").unwrap().ends_with("/3"));
     }
 
     #[test]

@@ -124,7 +124,8 @@ impl Caller {
     }
 
     async fn heartbeat(&self, seen: Option<Result<Seen, BadHeader>>) -> Answer {
-        Answer::heartbeat(match seen {
+        let stamp = self.core.stamp();
+        let kept = match seen {
             Some(Ok(seen)) => {
                 let kept = self.core.index.kept(&seen);
                 evidence::compare(&self.core, &self.peer, &seen).await;
@@ -133,7 +134,8 @@ impl Caller {
             // Who knows what it saw?
             Some(Err(_)) => Some(false),
             None => None,
-        })
+        };
+        Answer::heartbeat(kept.map(|kept| (kept, stamp)))
     }
 
     async fn head(&self, path: &WirePath, length: Option<Offset>) -> Answer {

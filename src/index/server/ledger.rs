@@ -67,6 +67,8 @@ pub(super) struct Ledger<'txn> {
     owners: Rows<redb::Table<'txn, Bytes, Bytes>, WirePath, Owner>,
     /// By account: files and bytes, more or less.
     turnover: BTreeMap<String, (i128, i128)>,
+    /// A damaged row was met: nobody knows whose sum it was part of.
+    is_off: bool,
 }
 
 impl<'txn> Ledger<'txn> {
@@ -74,6 +76,7 @@ impl<'txn> Ledger<'txn> {
         Ok(Self {
             owners: OWNERS.write(transaction)?,
             turnover: BTreeMap::new(),
+            is_off: false,
         })
     }
 
@@ -109,12 +112,27 @@ impl<'txn> Ledger<'txn> {
         path: &WirePath,
         old: Option<&ServerFile>,
     ) -> Result<(), Problem> {
-        if let Some(owner) = self.owners.get(path)? {
+        if let Some(owner) = self.owner(path)? {
             self.owners.remove(path)?;
             let bytes = i128::from(vouched(old)) + i128::from(owner.tail);
             self.turn(owner.account, -1, -bytes);
         }
         Ok(())
+    }
+
+    /// Who pays for a path. Of a damaged row that is unknown: whoever writes next does, since a file
+    /// must not wait for its bill.
+    fn owner(&mut self, path: &WirePath) -> Result<Option<Owner>, Problem> {
+        match self.owners.get(path) {
+            Err(damage @ Problem::Row { .. }) => {
+                if self.owners.remove(path)? {
+                    tracing::error!("{path} is charged anew: {damage}");
+                    self.is_off = true;
+                }
+                Ok(None)
+            }
+            owner => owner,
+        }
     }
 
     fn charge(
@@ -126,7 +144,7 @@ impl<'txn> Ledger<'txn> {
         writer: &str,
     ) -> Result<(), Problem> {
         let bytes = i128::from(length) + i128::from(tail);
-        let Some(owner) = self.owners.get(path)? else {
+        let Some(owner) = self.owner(path)? else {
             let Some(account) = account(writer) else {
                 return Ok(());
             };
@@ -157,6 +175,20 @@ impl<'txn> Ledger<'txn> {
         files: &Rows<redb::Table<'txn, Bytes, Bytes>, WirePath, ServerFile>,
     ) -> Result<(), Problem> {
         let mut sums = USAGE.write(transaction)?;
+        if self.is_off {
+            match add_up(files, &self.owners) {
+                Ok(all) => {
+                    while sums.remove_first()? {}
+                    return all.iter().try_for_each(|(account, usage)| {
+                        sums.put(account, usage)?;
+                        Ok(())
+                    });
+                }
+                // More are damaged: when the last of them is written to, all is added up.
+                Err(Problem::Row { .. }) => {}
+                Err(problem) => return Err(problem),
+            }
+        }
         for (account, (more_files, more_bytes)) in self.turnover {
             if (more_files, more_bytes) == (0, 0) {
                 continue;
@@ -206,7 +238,12 @@ pub(super) fn charge(
     transaction: &ReadTransaction,
     path: &WirePath,
 ) -> Result<Option<Charge>, Problem> {
-    let Some(owner) = OWNERS.read(transaction)?.get(path)? else {
+    let owner = match OWNERS.read(transaction)?.get(path) {
+        // See `Ledger::owner`.
+        Err(Problem::Row { .. }) => None,
+        owner => owner?,
+    };
+    let Some(owner) = owner else {
         return Ok(None);
     };
     let row = FILES.read(transaction)?.get(path)?;
@@ -226,16 +263,27 @@ where
     T: ReadableTable<Bytes, Bytes>,
     U: ReadableTable<Bytes, Bytes>,
 {
-    let mut usage = Usage::default();
+    Ok(add_up(files, owners)?.remove(account).unwrap_or_default())
+}
+
+/// What all paths come to, by account.
+fn add_up<T, U>(
+    files: &Rows<T, WirePath, ServerFile>,
+    owners: &Rows<U, WirePath, Owner>,
+) -> Result<BTreeMap<String, Usage>, Problem>
+where
+    T: ReadableTable<Bytes, Bytes>,
+    U: ReadableTable<Bytes, Bytes>,
+{
+    let mut sums = BTreeMap::<String, Usage>::new();
     owners.visit(std::ops::Bound::Unbounded, |path, owner| {
-        if owner.account == account {
-            let row = files.get(&path)?;
-            usage.files += 1;
-            usage.bytes += vouched(row.as_ref()).saturating_add(owner.tail);
-        }
+        let row = files.get(&path)?;
+        let usage = sums.entry(owner.account).or_default();
+        usage.files += 1;
+        usage.bytes += vouched(row.as_ref()).saturating_add(owner.tail);
         Ok(true)
     })?;
-    Ok(usage)
+    Ok(sums)
 }
 
 /// The vouched length of a path, which is 0 without a row.

@@ -83,6 +83,39 @@ fn what_a_rebuild_found_is_charged_to_who_proves_it() {
 }
 
 #[test]
+fn a_path_whose_account_is_damaged_is_charged_anew_and_takes_its_bytes() {
+    let fixture = Fixture::new();
+    let index = fixture.open();
+    for (id, name) in [(1, "/a"), (2, "/c"), (3, "/e")] {
+        commit(&index, ServerChange::put(path(name), by("one", id, b"123")));
+    }
+    drop(index);
+    for key in [b"c", b"e"] {
+        let database = builder().open(fixture.file()).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction
+            .open_table(TableDefinition::<&[u8], &[u8]>::new("owners"))
+            .unwrap()
+            .insert(&key[..], &b"damaged"[..])
+            .unwrap();
+        transaction.commit().unwrap();
+    }
+    let index = fixture.open();
+    assert_eq!(index.charge(&path("/c")).unwrap(), None);
+    // One beside them, and one of them.
+    commit(&index, ServerChange::put(path("/d"), by("one", 4, b"1")));
+    commit(&index, ServerChange::put(path("/c"), by("two", 2, b"1234")));
+    assert_eq!(usage(&index, "two"), (1, 4));
+    let close = ServerChange::Close {
+        path: path("/e"),
+        moving: None,
+    };
+    commit(&index, close);
+    assert_eq!(usage(&index, "one"), (2, 4));
+    assert_eq!(usage(&index, "two"), (1, 4));
+}
+
+#[test]
 fn a_sum_that_is_damaged_is_added_up_again() {
     let fixture = Fixture::new();
     let index = fixture.open();
