@@ -57,11 +57,13 @@ pub enum EventKind {
     QuotaReached,
     /// A file's append-only flag was lifted: it has to be cut, moved or removed.
     AppendOnlyLifted,
+    /// Bytes lie behind what a server vouches for, and nobody is sending any.
+    Extended,
 }
 
 impl EventKind {
     /// The words that kinds have in JSON and on the command line.
-    pub const WORDS: [&'static str; 20] = [
+    pub const WORDS: [&'static str; 21] = [
         "discovered",
         "renamed_source",
         "superseded",
@@ -82,6 +84,7 @@ impl EventKind {
         "discarded",
         "quota_reached",
         "append_only_lifted",
+        "extended",
     ];
 }
 

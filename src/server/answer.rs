@@ -9,7 +9,7 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 
 use super::files::Shown;
 use super::request::Refusal;
-use crate::types::Prefix;
+use crate::types::{CommitNumber, Prefix};
 use crate::wire::{ContentRange, ETag, Problem, Stamp, header as ours};
 
 /// What a request comes to.
@@ -21,8 +21,8 @@ pub(crate) struct Answer {
     shown: Option<Shown>,
     /// The prefix that a HEAD asked for.
     content: Option<Prefix>,
-    /// Whether all was kept, up to the commit of this stamp.
-    kept: Option<(bool, Stamp)>,
+    /// Whether all was kept, up to this commit.
+    kept: Option<(bool, CommitNumber)>,
     /// The connection cannot go on: part of the body is unread.
     closes: bool,
 }
@@ -61,9 +61,9 @@ impl Answer {
         })
     }
 
-    /// The heartbeat's answer; `kept` if the client said what it saw, with the stamp from before that
-    /// was looked up: what comes to light in between is no part of the word.
-    pub(crate) fn heartbeat(kept: Option<(bool, Stamp)>) -> Self {
+    /// The heartbeat's answer; `kept` if the client said what it saw, with the commit before that was
+    /// looked up: what comes to light in between is no part of the word.
+    pub(crate) fn heartbeat(kept: Option<(bool, CommitNumber)>) -> Self {
         Self {
             kept,
             ..Self::with(StatusCode::OK)
@@ -118,7 +118,8 @@ impl Answer {
                 response.headers_mut().insert(name, value);
             }
         };
-        let stamp = self.kept.as_ref().map_or(stamp, |(_, stamp)| stamp);
+        let number = self.kept.map_or(stamp.number, |(_, number)| number);
+        let stamp = Stamp { number, ..*stamp };
         set(ours::STORE, &stamp.to_string());
         self.say_file(&mut set);
         if let Some((kept, _)) = self.kept {
@@ -216,7 +217,7 @@ mod tests {
     use super::super::commit::Epoch;
     use super::super::decide::Standing;
     use super::*;
-    use crate::types::{BootId, CommitNumber, Offset, StoreId};
+    use crate::types::{BootId, Offset, StoreId};
     use crate::wire::Tail;
 
     fn shown() -> Shown {
@@ -230,16 +231,13 @@ mod tests {
         }
     }
 
-    fn stamp(number: u64) -> Stamp {
-        Stamp {
+    fn said(answer: Answer, name: &str) -> Option<String> {
+        let stamp = Stamp {
             store: StoreId([1; 16]),
             boot: BootId([2; 16]),
-            number: CommitNumber(number),
-        }
-    }
-
-    fn said(answer: Answer, name: &str) -> Option<String> {
-        let response = answer.into_response(&stamp(3), false);
+            number: CommitNumber(3),
+        };
+        let response = answer.into_response(&stamp, false);
         let value = response.headers().get(name)?;
         Some(value.to_str().unwrap().to_owned())
     }
@@ -263,7 +261,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_said_of_the_commit_that_was_looked_at() {
-        let kept = Answer::heartbeat(Some((true, stamp(2))));
+        let kept = Answer::heartbeat(Some((true, CommitNumber(2))));
         assert_eq!(said(kept.clone(), "shaftlog-kept").unwrap(), "yes");
         assert!(said(kept, "shaftlog-store").unwrap().ends_with("/2"));
         let asked = Answer::heartbeat(None);

@@ -124,7 +124,7 @@ impl Caller {
     }
 
     async fn heartbeat(&self, seen: Option<Result<Seen, BadHeader>>) -> Answer {
-        let stamp = self.core.stamp();
+        let number = self.core.index.number();
         let kept = match seen {
             Some(Ok(seen)) => {
                 let kept = self.core.index.kept(&seen);
@@ -135,7 +135,7 @@ impl Caller {
             Some(Err(_)) => Some(false),
             None => None,
         };
-        Answer::heartbeat(kept.map(|kept| (kept, stamp)))
+        Answer::heartbeat(kept.map(|kept| (kept, number)))
     }
 
     async fn head(&self, path: &WirePath, length: Option<Offset>) -> Answer {

@@ -16,13 +16,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::core::Core;
 use super::files::Work;
 use super::pass;
 use super::recover::{self, Trouble};
 use crate::index::server::{ScrubPosition, ServerChange, ServerFile, Survey};
+use crate::index::{EventKind, NewEvent};
 use crate::limits::{IO_CHUNK, SCRUB_FILE, SCRUB_NOTE, SCRUB_REST};
 use crate::prefix::PrefixHasher;
 use crate::sys::clock;
@@ -114,6 +115,16 @@ fn is_of_one_file(trouble: &Trouble) -> bool {
     }
 }
 
+/// What reading a file brought.
+enum Found {
+    /// It holds what is on record.
+    Whole,
+    /// And more behind that.
+    WithTail,
+    /// It does not, or looks as if.
+    Odd,
+}
+
 struct Reader {
     core: Arc<Core>,
     rate: u64,
@@ -153,12 +164,14 @@ impl Reader {
     /// Reads a file, and has it looked at when it is not what it should be. What is wrong with one
     /// file alone is told, and keeps nobody from those behind it.
     async fn check(&mut self, path: &WirePath, row: &ServerFile) -> Result<(), Trouble> {
-        if row.state.is_frozen() || row.vouched.length == Offset::ZERO {
+        let is_empty = row.vouched.length == Offset::ZERO;
+        if row.state.is_frozen() || (is_empty && !recover::is_whole_without_bytes(row)) {
             return Ok(());
         }
         let checked = match self.file(path, row).await {
-            Ok(true) => Ok(()),
-            Ok(false) => {
+            Ok(Found::Whole) => Ok(()),
+            Ok(Found::WithTail) => self.tell_of_tail(path).await,
+            Ok(Found::Odd) => {
                 info!("{path} does not read as it should: it is read again");
                 self.examine(path).await
             }
@@ -177,9 +190,8 @@ impl Reader {
         }
     }
 
-    /// Reads a file at its rate; whether it holds what is on record. One that cannot be read as it
-    /// stands is left to a look.
-    async fn file(&mut self, path: &WirePath, row: &ServerFile) -> Result<bool, Trouble> {
+    /// Reads a file at its rate. One that cannot be read as it stands is left to a look.
+    async fn file(&mut self, path: &WirePath, row: &ServerFile) -> Result<Found, Trouble> {
         let (name, id) = (path.clone(), row.id);
         let part = self.position.part.take().filter(|(of, _)| *of == id);
         let row = row.clone();
@@ -203,15 +215,21 @@ impl Reader {
             file::drop_cache(&file)?;
             let recorded = recorded(&core.index.past_of(id)?, &row);
             let hasher = part.and_then(|(_, state)| recover::resume_at(&file, &state).ok()?);
+            let found = if stat.size > row.vouched.length {
+                Found::WithTail
+            } else {
+                Found::Whole
+            };
             Ok(Some((
                 file,
                 recorded,
                 hasher.unwrap_or_default(),
                 row.vouched.length,
+                found,
             )))
         });
-        let Some((file, recorded, mut hasher, length)) = opened.await? else {
-            return Ok(false);
+        let Some((file, recorded, mut hasher, length, found)) = opened.await? else {
+            return Ok(Found::Odd);
         };
         let ahead = |prefix: &Prefix| prefix.length <= length;
         for expected in recorded.into_iter().filter(ahead) {
@@ -224,10 +242,38 @@ impl Reader {
                 self.note(0).await?;
             }
             if hasher.prefix() != expected {
-                return Ok(false);
+                return Ok(Found::Odd);
             }
         }
-        Ok(true)
+        Ok(found)
+    }
+
+    /// Tells of bytes that nobody has vouched for, unless a request is about to: those of one that
+    /// broke off do not stay, since its client comes again.
+    async fn tell_of_tail(&self, path: &WirePath) -> Result<(), Trouble> {
+        let Ok(claim) = self.core.files.claim(path, Work::Looking).await else {
+            return Ok(());
+        };
+        let tell = move |core: &Core| {
+            let path = claim.path();
+            let row = core.index.file(path)?;
+            let stat = recover::regular(core, path)?;
+            let (Some(row), Some(stat)) = (row, stat) else {
+                return Ok(());
+            };
+            let length = row.vouched.length;
+            let beyond = stat.size.since(length);
+            let detail = format!("{beyond} bytes lie behind the {length} that are vouched for");
+            if beyond > 0 && core.told.is_news(path, &detail) {
+                warn!("{path}: {detail}; they stay until its client proves them or sends others");
+                let event = NewEvent::now(EventKind::Extended, path.as_bytes(), detail);
+                let epoch = core.commits.epoch();
+                core.commits
+                    .submit_and_wait(epoch, vec![ServerChange::Event(event)])?;
+            }
+            Ok(())
+        };
+        blocking(&self.core, tell).await
     }
 
     /// Reads the next bytes of a file when it is time for them.

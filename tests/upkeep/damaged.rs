@@ -161,6 +161,9 @@ fn damages_are_found_and_healed(flip: fn(&Path) -> Vec<u8>) {
         assert_eq!(pair.server_events("diverged", name), 1);
         pair.client_names_chunk(name, CHANGED);
     }
+    wait_until("the tail is told of", || {
+        pair.server_events("extended", "extended") == 1
+    });
     let output = pair.server.output();
     assert!(output.contains("/logs/flipped"), "{output}");
 
@@ -174,6 +177,7 @@ fn damages_are_found_and_healed(flip: fn(&Path) -> Vec<u8>) {
         wait_until(name, || pair.server.holds(&at(name), &more));
     }
     assert_eq!(pair.server_events("tail_quarantined", "extended"), 1);
+    assert_eq!(pair.server_events("extended", "extended"), 1);
     assert!(pair.server.holds(&at("flipped"), &flipped));
     assert!(pair.server.holds(&at("replaced"), &replaced));
 
