@@ -63,6 +63,52 @@ fn rule_1_errors_at_every_system_call_lose_no_acknowledged_byte() {
     }
 }
 
+#[test]
+#[ignore = "needs strace"]
+fn rule_10_a_failed_fdatasync_is_an_event_and_the_file_is_read_from_the_disk() {
+    let mut delivery = Delivery::new();
+    delivery.send_next(0).expect("a sound disk");
+    delivery.server.kill();
+    // It drops and reads too.
+    delivery.server.reconfigure("scrub: {period: never}");
+    let mut wrapper = common::strace("fdatasync", "error=EIO", 1, &delivery.trace);
+    let file = delivery.on_disk(&delivery.files[0]);
+    wrapper.extend(["-e", "trace=fdatasync,fadvise64,pread64", "-P", &file].map(str::to_owned));
+    let words: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    delivery.server.wrap(&words);
+    delivery.server.restart();
+
+    // Nobody is told that it is there, and the other files go on.
+    assert_eq!(delivery.send_next(0), None);
+    assert_eq!(delivery.files[0].acknowledged, 5);
+    delivery
+        .send_next(1)
+        .expect("the other files' disk is sound");
+    // The same server comes to its end with it, though each of its threads fails once.
+    delivery.deliver(Patience::UntilDone);
+    delivery.check_delivered("the disk is sound again");
+    let events = common::rows(&delivery.server.datadir, "events");
+    let failed: Vec<_> = events
+        .iter()
+        .filter(|event| event["kind"] == "sync_failed")
+        .collect();
+    assert_eq!(failed.len(), 1, "{events:?}");
+    assert_eq!(failed[0]["path"], "/a");
+    let detail = failed[0]["detail"].as_str().expect("a detail");
+    assert!(detail.contains("Input/output error"), "{detail}");
+    delivery.server.terminate();
+
+    // What the kernel still shows of pages that it could not write is dropped, then the prefix read.
+    let trace = fs::read_to_string(&delivery.trace).expect("a trace");
+    let mut calls = trace
+        .lines()
+        .skip_while(|call| !call.contains("(INJECTED)"));
+    for next in ["(INJECTED)", "POSIX_FADV_DONTNEED", "pread64("] {
+        let call = calls.next().unwrap_or("nothing");
+        assert!(call.contains(next), "{call} instead of {next} in\n{trace}");
+    }
+}
+
 /// With pipelining or without: it matters to what lies between a body's end and its commit.
 fn pipelining(call: &str) -> &'static [bool] {
     match call {
