@@ -157,3 +157,34 @@ impl Scrub {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::catalogue::tests::Bench;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_takes_as_long_as_the_rate_says() {
+        let bench = Bench::new();
+        let run = bench.start();
+        let file = run.adopt(&bench.write("a", &"x".repeat(5000)), "a");
+        // What one destination has confirmed is read on the way to what the other has.
+        run.confirm(0, file.id, 1500);
+        run.confirm(1, file.id, 5000);
+        let scrub = Scrub {
+            catalogue: Arc::new(run.catalogue),
+            ships: Vec::new(),
+            period: Duration::from_secs(1),
+            rate: 1000,
+        };
+        let begun = Instant::now();
+        scrub.scrub(file.id).await.unwrap();
+        // The last piece may be free.
+        assert!(
+            begun.elapsed() >= Duration::from_secs(4),
+            "{:?}",
+            begun.elapsed()
+        );
+        assert!(!scrub.catalogue.is_doubted(file.id));
+    }
+}

@@ -337,3 +337,47 @@ async fn blocking<T: Send + 'static>(
     let done = spawn_blocking(move || work(&core)).await;
     done.unwrap_or(Err(Trouble::Busy("it was given up")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::server::tests::{Fixture, path, row};
+    use crate::server::Server;
+    use crate::sys::dir::Dir;
+    use crate::types::FileId;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_round_takes_as_long_as_the_rate_says() {
+        const PIECES: usize = 3;
+        let fixture = Fixture::new();
+        let index = fixture.open();
+        for (id, name) in [(FileId(1), "a"), (FileId(2), "b")] {
+            let content = vec![b'x'; PIECES * IO_CHUNK];
+            let place = fixture.directory.path().join(name);
+            std::fs::write(&place, &content).unwrap();
+            let row = ServerFile {
+                footprint: recover::footprint(&file::stat_path(&place).unwrap()),
+                ..row(id, &content, 0)
+            };
+            let change = ServerChange::put(path(&format!("/{name}")), row);
+            index.commit(&[change]).unwrap();
+        }
+        let datadir = Dir::open(fixture.directory.path()).unwrap();
+        let server = Server::embedded(index, datadir).unwrap();
+        let begun = Instant::now();
+        let mut reader = Reader {
+            core: Arc::clone(&server.core),
+            rate: IO_CHUNK as u64,
+            due: begun,
+            noted: 0,
+            position: ScrubPosition::begin(clock::now()),
+        };
+        reader.round().await.unwrap();
+        assert!(reader.position.has_ended);
+        // A piece a second; the first is free.
+        let least = Duration::from_secs(2 * PIECES as u64 - 1);
+        assert!(begun.elapsed() >= least, "{:?}", begun.elapsed());
+        drop(reader);
+        server.stop().await;
+    }
+}

@@ -16,18 +16,18 @@ use crate::types::Prefix;
 const URLS: [&str; 2] = ["http://one/", "http://two/"];
 
 /// A datadir and a directory of sources on one filesystem.
-struct Bench {
+pub(in crate::client) struct Bench {
     scratch: tempfile::TempDir,
 }
 
 /// A running catalogue.
-struct Run {
-    catalogue: Catalogue,
+pub(in crate::client) struct Run {
+    pub(in crate::client) catalogue: Catalogue,
     queue: Arc<Queue>,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(in crate::client) fn new() -> Self {
         let scratch = tempfile::tempdir().unwrap();
         fs::create_dir_all(scratch.path().join("data/.shaftlog")).unwrap();
         fs::create_dir(scratch.path().join("log")).unwrap();
@@ -42,13 +42,13 @@ impl Bench {
         self.scratch.path().join("log").join(name)
     }
 
-    fn write(&self, name: &str, content: &str) -> PathBuf {
+    pub(in crate::client) fn write(&self, name: &str, content: &str) -> PathBuf {
         let path = self.source(name);
         fs::write(&path, content).unwrap();
         path
     }
 
-    fn start(&self) -> Run {
+    pub(in crate::client) fn start(&self) -> Run {
         let datadir = Dir::open(&self.datadir()).unwrap();
         let (index, dirty) = (self.index(), Arc::new(Dirty::default()));
         let queue = dirty.queue();
@@ -85,7 +85,7 @@ impl Run {
         }
     }
 
-    fn adopt(&self, path: &Path, wanted: &str) -> Arc<Tracked> {
+    pub(in crate::client) fn adopt(&self, path: &Path, wanted: &str) -> Arc<Tracked> {
         let [outcome] = &self.catalogue.adopt(vec![Self::candidate(path, wanted)])[..] else {
             panic!("one candidate, one outcome");
         };
@@ -102,7 +102,7 @@ impl Run {
         self.catalogue.sight(path, "p", &stat).unwrap()
     }
 
-    fn confirm(&self, destination: usize, id: FileId, length: u64) {
+    pub(in crate::client) fn confirm(&self, destination: usize, id: FileId, length: u64) {
         let source = self.catalogue.open(id).unwrap();
         let length = Offset::new(length).unwrap();
         let hasher = source.hash_prefix(None, length).unwrap();
