@@ -18,6 +18,7 @@ use super::*;
 use crate::client::plan::model;
 use crate::client::watch::Watches;
 use crate::index::client::{ClientIndex, DestinationId, NewFile, Times};
+use crate::limits::ERROR_RETRY;
 use crate::sys::dir::Dir;
 use crate::sys::{clock, file};
 use crate::wire::Problem;
@@ -292,6 +293,38 @@ async fn a_refused_file_is_alone_in_error() {
     world.ships[0].ask_again();
     until("arrival", || world.progress(0, "bad") == 5).await;
     world.assert_equal(0, "bad");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_in_error_is_due_again_after_its_time_and_not_before() {
+    let server = TestServer::new(true);
+    let refusal = (400, Some(Problem::Path));
+    server.lock().refuse.insert("/in/bad".to_owned(), refusal);
+    let before = Instant::now();
+    let world = World::new(
+        std::slice::from_ref(&server),
+        &[("bad", b"1"), ("good", b"2")],
+    );
+    world.delivered(0).await;
+    let (shared, bad) = (&world.ships[0].shared, world.id("bad"));
+    {
+        let mut state = shared.state();
+        let due = state.schedule.next_due().unwrap();
+        assert!(due >= before + ERROR_RETRY && due <= Instant::now() + ERROR_RETRY);
+        let just_before = due.checked_sub(Duration::from_nanos(1)).unwrap();
+        assert_eq!(state.schedule.take(just_before, 0), None);
+        let job = state.schedule.take(due, 0).unwrap();
+        assert!(job.id == bad && job.unsure, "{job:?}");
+        // Whoever comes next gets the turn.
+        state
+            .schedule
+            .end(job, schedule::Ended::Untried { long: false });
+    }
+    server.lock().refuse.clear();
+    shared.changed.notify_waiters();
+    until("arrival", || world.progress(0, "bad") == 1).await;
+    world.assert_equal(0, "bad");
+    until("recovery", || world.ships[0].status().errors.is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
