@@ -1,5 +1,6 @@
 //! Several destinations are independent of each other, whatever one of them does.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,8 +9,8 @@ use tempfile::TempDir;
 
 use super::faults::{Answering, Fault, Proxy};
 use crate::common::{
-    Client, Server, append, assert_same_tree, deliver, free_port, rows, tree, wait_until,
-    wait_within,
+    Client, Server, append, assert_same_tree, deliver, free_port, rows, run, said, tree,
+    wait_until, wait_within,
 };
 
 /// 200 files of 50 KB.
@@ -131,6 +132,82 @@ fn a_full_destination_delays_nobody() {
         }
     });
     living_beside(&full.url());
+}
+
+/// A file that is other bytes at one destination is in error there, and nowhere else: neither is
+/// it at the other, nor are the other files there.
+#[test]
+fn a_file_in_conflict_at_one_destination_goes_on_at_the_other() {
+    for (kind, has_record) in [("diverged", true), ("conflict", false)] {
+        let home = TempDir::new().unwrap();
+        let logs = home.path().join("logs");
+        fs::create_dir(&logs).unwrap();
+        for name in ["changed", "sound"] {
+            fs::write(logs.join(name), format!("{name}\n")).unwrap();
+        }
+        let good = Server::start(&home.path().join("good"), "");
+        let mut other = Server::start(&home.path().join("other"), "");
+        let urls = [other.url(), good.url()];
+        let config = deliver(&[("logs", &logs.join("*"))], &[&urls[0], &urls[1]]);
+        let client = Client::start(&home.path().join("client"), &config);
+        // The states of a file at the bad one and at the good one, once all of it is confirmed there.
+        let states = |name: &str, confirmed: [usize; 2]| {
+            let progress = rows(&client.datadir, "progress");
+            [0, 1].map(|at| {
+                let row = progress.iter().find(|row| {
+                    row["destination"] == urls[at] && row["name"] == format!("logs/{name}")
+                });
+                let row = row.filter(|row| row["confirmed"] == confirmed[at]);
+                row.map_or(String::new(), |row| {
+                    row["state"].as_str().unwrap().to_owned()
+                })
+            })
+        };
+        let catalogue = client.datadir.join(".shaftlog/client.redb");
+        wait_until("both have both", || {
+            catalogue.exists()
+                && states("changed", [8, 8]) == ["current", "current"]
+                && states("sound", [6, 6]) == ["current", "current"]
+        });
+        other.kill();
+        fs::write(other.datadir.join("logs/changed"), "CHANGED\n").unwrap();
+        if !has_record {
+            // It takes what it has for what was delivered.
+            fs::remove_file(other.datadir.join(".shaftlog/server.redb")).unwrap();
+            let words = ["db", "rebuild", "--datadir"].map(OsStr::new);
+            let output = run(words.into_iter().chain([other.datadir.as_os_str()]));
+            assert!(output.status.success(), "{}", said(&output));
+        }
+        other.restart();
+
+        // Before it is known, and after.
+        append(&logs.join("changed"), "more\n");
+        wait_until("it is in error there", || {
+            states("changed", [8, 13]) == ["conflict", "current"]
+        });
+        for name in ["changed", "sound", "new"] {
+            append(&logs.join(name), "again\n");
+        }
+        wait_until("all else goes on", || {
+            states("changed", [8, 19]) == ["conflict", "current"]
+                && states("sound", [12, 12]) == ["current", "current"]
+                && states("new", [6, 6]) == ["current", "current"]
+        });
+        assert_same_tree(&logs, &good.datadir.join("logs"));
+        assert!(other.holds("logs/changed", b"CHANGED\n"), "{kind}");
+        for name in ["sound", "new"] {
+            let whole = fs::read(logs.join(name)).unwrap();
+            assert!(
+                other.holds(&format!("logs/{name}"), &whole),
+                "{kind}: {name}"
+            );
+        }
+        let events = rows(&client.datadir, "events");
+        let told = events.iter().filter(|event| event["kind"] == kind);
+        assert_eq!(told.count(), 1, "{events:?}");
+        // Nothing was begun anew over it.
+        assert_eq!(rows(&client.datadir, "files").len(), 3, "{kind}");
+    }
 }
 
 /// A backlog of a minute (ten under `SHAFTLOG_LONG`) at a destination that is dead, then stalls in
