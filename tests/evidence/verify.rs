@@ -1,9 +1,13 @@
 //! `shaftlog verify`: exit codes, and what it names.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
-use crate::common::{append, prefix_hash, run, said};
+use crate::common::{append, prefix_hash, rows, run, said, wait_until};
 use crate::{Pair, json, told};
 
 const LONG: &[u8] = &[b'x'; 300_000];
@@ -77,6 +81,55 @@ fn a_file_that_grows_is_right_up_to_what_was_recorded() {
     assert_eq!(exit, Some(0), "{findings:?}");
     assert_eq!(findings[0]["length"], 6);
     assert_eq!(findings[0]["beyond"], 4);
+}
+
+#[test]
+fn beside_a_writer_every_verification_passes_up_to_what_was_recorded() {
+    let content = vec![b'x'; 8_000_000];
+    let pair = Pair::new(&[("a", &content)]);
+    let recorded = || {
+        let rows = rows(&pair.server.datadir, "files");
+        rows[0]["length"].as_u64().unwrap()
+    };
+    thread::scope(|scope| {
+        // It ends when nobody holds the other side, after a panic too.
+        let (_writes, go_on) = mpsc::channel::<()>();
+        let log = pair.logs.join("a");
+        scope.spawn(move || {
+            let pace = Duration::from_millis(2);
+            while go_on.recv_timeout(pace) == Err(RecvTimeoutError::Timeout) {
+                append(&log, "another line\n");
+            }
+        });
+        let mut overtaken = BTreeSet::new();
+        wait_until("it has grown under several of them", || {
+            let before = recorded();
+            let (exit, findings) = json(&["verify"], &pair.server.datadir);
+            let after = recorded();
+            assert_eq!((exit, findings.len()), (Some(0), 1), "{findings:?}");
+            let finding = &findings[0];
+            assert_eq!(finding["verdict"], "right", "{finding}");
+            let length = finding["length"].as_u64().unwrap();
+            assert!(
+                (before..=after).contains(&length),
+                "{before} to {after}: {finding}"
+            );
+            assert_eq!(
+                finding["blake3"],
+                prefix_hash(&pair.copy("a"), length).as_str()
+            );
+            if length < after {
+                overtaken.insert(length);
+            }
+            // The client's side of the same.
+            let (exit, findings) = json(&["verify"], &pair.client.datadir);
+            assert_eq!((exit, findings.len()), (Some(0), 1), "{findings:?}");
+            let length = findings[0]["length"].as_u64().unwrap();
+            let hash = prefix_hash(&pair.logs.join("a"), length);
+            assert_eq!(findings[0]["blake3"], hash.as_str());
+            overtaken.len() >= 5
+        });
+    });
 }
 
 #[test]
