@@ -1,13 +1,23 @@
 //! `shaftlog verify`: exit codes, and what it names.
 
 use std::collections::BTreeSet;
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::FileExt as _;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::process::Stdio;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{append, prefix_hash, rows, run, said, wait_until};
+use indicatif::HumanBytes;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::Value;
+
+use crate::common::{append, prefix_hash, rows, run, said, shaftlog, wait_until};
 use crate::{Pair, json, told};
 
 const LONG: &[u8] = &[b'x'; 300_000];
@@ -132,6 +142,74 @@ fn beside_a_writer_every_verification_passes_up_to_what_was_recorded() {
     });
 }
 
+/// Runs the program with a terminal as its stderr; its exit code, what it printed, and what the
+/// terminal got.
+fn on_a_terminal(words: &[&OsStr]) -> (Option<i32>, String, String) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let stderr = OpenOptions::new()
+        .write(true)
+        .custom_flags(OFlags::NOCTTY.bits().cast_signed())
+        .open(OsStr::from_bytes(name.as_bytes()))
+        .unwrap();
+    // A temporary: its side of the terminal goes with it.
+    let child = shaftlog()
+        .args(words)
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(stderr)
+        .spawn()
+        .unwrap();
+    // Linux ends it with EIO when nobody has the other side any more.
+    let mut shown = Vec::new();
+    let end = File::from(master).read_to_end(&mut shown).unwrap_err();
+    assert_eq!(end.raw_os_error(), Some(Errno::IO.raw_os_error()), "{end}");
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&shown))
+}
+
+#[test]
+fn a_terminal_shows_how_far_a_verification_is_and_nothing_else_of_it() {
+    let mut length = 128 << 20;
+    wait_until("bars show a long file at work", || {
+        // Twice as long each time: a fast machine is done before there is anything to show.
+        length *= 2;
+        let datadir = tempfile::tempdir().unwrap();
+        let log = datadir.path().join("log");
+        File::create(&log).unwrap().set_len(length).unwrap();
+        let output = told(&["db", "rebuild"], datadir.path(), &[]);
+        assert!(output.status.success(), "{}", said(&output));
+        let all = length.to_string();
+        let hash = "0".repeat(64);
+        let database = ["--datadir".as_ref(), datadir.path().as_os_str()];
+        let mut prefix = ["--file", "", "--length", &all, "--blake3", &hash].map(OsStr::new);
+        prefix[1] = log.as_os_str();
+        // Nobody has confirmed it since the rebuild, and it is not full of what has that hash.
+        [
+            (&database[..], datadir.path(), "unproven", 3),
+            (&prefix[..], &log, "differs", 4),
+        ]
+        .into_iter()
+        .all(|(target, label, verdict, code)| {
+            let words = [&["verify".as_ref(), "--json".as_ref()], target].concat();
+            let (exit, printed, shown) = on_a_terminal(&words);
+            assert_eq!(exit, Some(code), "{printed}{shown}");
+            let finding: Value = serde_json::from_str(&printed).unwrap();
+            assert_eq!(finding["verdict"], verdict);
+            assert!(!shown.contains(verdict), "{shown:?}");
+            let bar = format!("{} [", label.display());
+            let total = format!("iB/{} ", HumanBytes(length));
+            [&bar, &total, " 0 of 1 files, ", " left"]
+                .iter()
+                .all(|part| shown.contains(*part))
+        })
+    });
+}
+
 #[test]
 fn without_evidence_nothing_passes() {
     let home = tempfile::tempdir().unwrap();
@@ -173,6 +251,34 @@ fn one_prefix_needs_no_database() {
     let (code, text) = verify("13", &hello);
     assert_eq!(code, Some(3), "{text}");
     assert!(text.contains("it ends at 12"), "{text}");
+    for (length, verdict, code) in [(6, "right", 0), (7, "differs", 4), (13, "short", 3)] {
+        let all = length.to_string();
+        let words = [
+            "verify", "--file", path, "--length", &all, "--blake3", &hello,
+        ];
+        let output = run(words.into_iter().chain(["--json"]));
+        assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+        let finding: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(
+            (&finding["table"], &finding["side"]),
+            (&"verify".into(), &"file".into())
+        );
+        assert_eq!(
+            (&finding["file"], &finding["verdict"]),
+            (&path.into(), &verdict.into())
+        );
+        assert_eq!(
+            (&finding["length"], &finding["blake3"]),
+            (&length.into(), &hello.as_str().into())
+        );
+        // One chunk is all there is of so short a file.
+        let end = &finding["first_difference"]["end"];
+        assert_eq!(
+            end.as_u64(),
+            (verdict == "differs").then_some(7),
+            "{finding}"
+        );
+    }
     for (length, hash) in [
         ("6", "abc"),
         ("-1", &hello),
