@@ -1,11 +1,13 @@
 //! `shaftlog db history`, `events`, `check` and the filters.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::common::{program, rows, said, wait_until};
+use crate::common::{append, program, rows, said, wait_until};
 use crate::{Pair, json, told};
 
 #[test]
@@ -105,6 +107,61 @@ fn events_and_rows_are_picked_by_kind_file_state_destination_and_time() {
         .map(|row| row["table"].as_str().unwrap())
         .collect();
     assert_eq!(tables, ["destinations", "progress", "progress"]);
+}
+
+/// When what a row speaks of was; none of a row that is not about a moment.
+fn moment(row: &Value) -> Option<Timestamp> {
+    let keys = ["at", "discovered", "confirmed_at", "updated"];
+    let at = keys.iter().find_map(|key| row[key].as_str());
+    at.map(|at| at.parse().unwrap())
+}
+
+#[test]
+fn a_time_picks_what_is_not_older_or_not_newer_of_rows_and_events_on_both_sides() {
+    let mut pair = Pair::new(&[("a", b"hello\n")]);
+    append(&pair.logs.join("b"), "other\n");
+    pair.wait_confirmed("b", 6);
+    assert!(pair.client.terminate().success());
+    for name in ["/x/a", "/x/b"] {
+        let output = told(&["quarantine", name], &pair.server.datadir, &[]);
+        assert!(output.status.success(), "{}", said(&output));
+    }
+    assert!(pair.server.terminate().success());
+    for datadir in [&pair.client.datadir, &pair.server.datadir] {
+        for command in ["inspect", "events"] {
+            let picked = |bounds: &[&str]| {
+                let (exit, rows) = json(&[&["db", command], bounds].concat(), datadir);
+                assert_eq!(exit, Some(0), "{command} {bounds:?}");
+                rows
+            };
+            let all = picked(&[]);
+            let moments: BTreeSet<_> = all.iter().filter_map(moment).collect();
+            let (Some(first), Some(&last)) = (moments.first(), moments.last()) else {
+                panic!("{all:?}")
+            };
+            assert!(first < &last, "{command}: {all:?}");
+            for &bound in &moments {
+                let at = bound.to_string();
+                let that = |is: fn(&Timestamp, &Timestamp) -> bool| {
+                    let mut rows = all.clone();
+                    rows.retain(|row| moment(row).is_some_and(|moment| is(&moment, &bound)));
+                    rows
+                };
+                assert_eq!(picked(&["--since", &at]), that(Timestamp::ge));
+                assert_eq!(picked(&["--until", &at]), that(Timestamp::le));
+                let both = ["--since", &at, "--until", &at];
+                assert_eq!(picked(&both), that(Timestamp::eq));
+            }
+            // A file's name and a time, together.
+            let is_client = datadir == &pair.client.datadir;
+            let file = if is_client { "x/b" } else { "/x/b" };
+            let mut of_file = picked(&[file]);
+            let latest = of_file.iter().filter_map(moment).max().unwrap();
+            let now = picked(&[file, "--since", &latest.to_string()]);
+            of_file.retain(|row| moment(row) == Some(latest));
+            assert_eq!(now, of_file);
+        }
+    }
 }
 
 #[test]
