@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use jiff::Timestamp;
@@ -277,6 +279,15 @@ fn a_check_compares_rows_with_files() {
     fs::rename(pair.copy("d"), pair.copy("c")).unwrap();
     fs::remove_file(pair.client.datadir.join("x/a")).unwrap();
     fs::write(pair.logs.join("b"), "o").unwrap();
+    let link = pair.client.datadir.join("x/c");
+    fs::copy(&link, link.with_file_name("copy")).unwrap();
+    fs::rename(link.with_file_name("copy"), &link).unwrap();
+    let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+    let shows = format!(
+        "its link shows inode {} instead of {}",
+        inode(&link),
+        inode(&pair.logs.join("c"))
+    );
     let found = faults(&pair);
     for (file, what) in [
         ("/x/a", "there is no such file"),
@@ -284,11 +295,12 @@ fn a_check_compares_rows_with_files() {
         ("/x/c", "restored, or replaced"),
         ("(x/a)", "its link is gone"),
         ("(x/b)", "shorter than the 5 that were confirmed"),
+        ("(x/c)", &shows),
     ] {
         let named = |line: &str| line.contains(file) && line.contains(what);
         assert!(found.lines().any(named), "no {file} {what} in\n{found}");
     }
-    assert_eq!(found.lines().count(), 5, "{found}");
+    assert_eq!(found.lines().count(), 6, "{found}");
     let output = told(&["db", "check"], &pair.server.datadir, &[]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("3 things are wrong"), "{text}");
