@@ -25,13 +25,11 @@ pub(crate) use self::ledger::Owner;
 pub use self::ledger::{Charge, Usage, account};
 pub(crate) use self::ledger::{OWNERS, USAGE, vouched};
 pub(crate) use self::rows::REBUILT;
-pub(crate) use self::rows::{BOOTS, FILES, HISTORY, QUARANTINE, ROWS};
+pub(crate) use self::rows::{BOOTS, Counters, FILES, HISTORY, QUARANTINE, ROWS};
 pub use self::rows::{
     BootRow, Footprint, HistoryRow, Quarantined, ScrubPosition, ServerFile, ServerState,
 };
-use self::rows::{
-    COUNTERS, COUNTERS_KEY, Counters, MOVING, MOVING_KEY, SCRUB, SCRUB_KEY, STORE, STORE_KEY,
-};
+use self::rows::{COUNTERS, COUNTERS_KEY, MOVING, MOVING_KEY, SCRUB, SCRUB_KEY, STORE, STORE_KEY};
 use super::engine::Engine;
 use super::error::{IndexError, Problem};
 use super::event::{self, Event, Log, NewEvent};

@@ -157,13 +157,13 @@ pub struct BootRow {
 
 /// What grows with each commit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) struct Counters {
+pub(crate) struct Counters {
     /// Number of the newest commit.
-    pub(super) number: CommitNumber,
+    pub(crate) number: CommitNumber,
     /// The newest commit in which a file was found regressed or changed.
-    pub(super) suspected: CommitNumber,
+    pub(crate) suspected: CommitNumber,
     /// Number of the next new file.
-    pub(super) next_file: FileId,
+    pub(crate) next_file: FileId,
 }
 
 /// The writer of rows that `db rebuild` made: nobody.

@@ -1,4 +1,4 @@
-//! The encodings of schema version 1, byte for byte. A change here is a change of the format: it
+//! The encodings of every schema version, byte for byte. A change here is a change of the format: it
 //! needs a migration step, a new version, and its own golden rows beside these. Steps so far only
 //! added tables.
 
@@ -6,12 +6,15 @@ use serde::Serialize;
 
 use crate::index::client::tests::{name, new_file, progress};
 use crate::index::client::{
-    ClientState, Destination, DestinationId, DestinationState, ProgressState,
+    ClientState, Destination, DestinationId, DestinationState, Hold, ProgressState, Scrubbed,
+    Stretch, Times,
 };
 use crate::index::codec::{TableKey, seal_row};
 use crate::index::schema::{Kind, Schema};
 use crate::index::server::tests::{at, path, row};
-use crate::index::server::{BootRow, HistoryRow, Owner, ServerState, Usage};
+use crate::index::server::{
+    BootRow, Counters, HistoryRow, Owner, Quarantined, ScrubPosition, ServerState, Usage,
+};
 use crate::index::{Event, EventKind};
 use crate::types::{BootId, CommitNumber, FileId, Inode, Offset, Prefix, StoreId};
 
@@ -75,6 +78,50 @@ fn the_server_s_rows_of_version_1_are_what_they_were() {
             "55bb2ce75761d2a4",
             "0753022eee9f9f91",
             "615567affc837bf5"
+        ]
+    );
+}
+
+#[test]
+fn the_server_s_rows_of_version_2_are_what_they_were() {
+    let file = row(FileId(7), &vec![b'x'; 200_000], 86_400);
+    let counters = Counters {
+        number: CommitNumber(300),
+        suspected: CommitNumber(299),
+        next_file: FileId(8),
+    };
+    let scrub = ScrubPosition {
+        began: at(-1),
+        after: Some(b"log/\xff".to_vec()),
+        part: Some((FileId(7), file.hasher)),
+        has_ended: true,
+    };
+    let quarantined = Quarantined {
+        path: b"log/\xff".to_vec(),
+        id: Some(FileId(7)),
+        start: Offset::new(300).unwrap(),
+        end: Offset::new(200_000).unwrap(),
+        recorded: Some(file.vouched),
+        found: Some(Prefix::empty()),
+        inode: Some(file.footprint.inode),
+        at: at(60),
+        gone: true,
+    };
+    let found = [
+        digest("meta", &"counters".to_owned(), &counters),
+        digest("meta", &"scrub".to_owned(), &scrub),
+        digest("meta", &"moving".to_owned(), &Some("copy".to_owned())),
+        digest("meta", &"moving".to_owned(), &None::<String>),
+        digest("quarantine", &"copy".to_owned(), &quarantined),
+    ];
+    assert_eq!(
+        found,
+        [
+            "6ea4859d5fe3e912",
+            "9b96f9082fa167f0",
+            "f4328c35f92a39df",
+            "823688c899a213b6",
+            "3556550eefb4165e"
         ]
     );
 }
@@ -144,5 +191,41 @@ fn the_client_s_rows_of_version_1_are_what_they_were() {
             "1d3f59db1141a9ef",
             "2fd5626b6291cdcc"
         ]
+    );
+}
+
+#[test]
+fn the_client_s_rows_of_version_2_are_what_they_were() {
+    let stretches = vec![
+        Stretch {
+            at: Offset::new(21).unwrap(),
+            bytes: vec![1, 0xff],
+        },
+        Stretch {
+            at: Offset::new(300).unwrap(),
+            bytes: Vec::new(),
+        },
+    ];
+    let hold = Hold {
+        quiet: 300,
+        size: Offset::new(200_000).unwrap(),
+        times: Times {
+            mtime: 300,
+            ctime: -1,
+        },
+        at: at(60),
+    };
+    let scrubbed = Scrubbed {
+        file: FileId(300),
+        began: at(-1),
+    };
+    let found = [
+        digest("volatile", &FileId(1), &stretches),
+        digest("holds", &FileId(1), &hold),
+        digest("meta", &"scrubbed".to_owned(), &scrubbed),
+    ];
+    assert_eq!(
+        found,
+        ["70d52dbbd05f02ab", "2f716dad6760041a", "3063ed68ea85c46b"]
     );
 }

@@ -1,5 +1,5 @@
 //! Flipped bits, cuts and zeroed pages at random, and a cut at every 4 KiB, in either kind of
-//! database: every answer is the right one, or an error that names the place. 120 random damages
+//! database: every answer is the right one, or an error that names the place. 400 random damages
 //! each; 2,000 with `SHAFTLOG_LONG=1`.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::index::client::tests::{Fixture as ClientFixture, name, new_file, progress};
-use crate::index::client::{ClientChange, ClientIndex};
+use crate::index::client::{ClientChange, ClientIndex, Hold, Stretch, Times};
 use crate::index::inspect::Inspection;
 use crate::index::server::tests::{Fixture as ServerFixture, at, event, path, row};
 use crate::index::server::{Quarantined, ServerChange, ServerIndex};
@@ -150,6 +150,24 @@ fn client() -> ClientFixture {
         };
         index.commit(&[ClientChange::Event(happened)]).unwrap();
     }
+    let kept = |id: FileId| {
+        let stretch = Stretch {
+            at: Offset::new(id.0).unwrap(),
+            bytes: id.0.to_be_bytes().to_vec(),
+        };
+        let hold = Hold {
+            quiet: id.0,
+            size: Offset::new(12).unwrap(),
+            times: Times::default(),
+            at: at(60),
+        };
+        [
+            ClientChange::Volatile(id, vec![stretch]),
+            ClientChange::Hold(id, Some(hold)),
+        ]
+    };
+    let kept: Vec<_> = ids.into_iter().flat_map(kept).collect();
+    index.commit(&kept).unwrap();
     drop(index);
     fixture
 }
@@ -182,6 +200,8 @@ fn ask_client(file: &Path, questions: &mut Questions<'_>) {
             questions.ask(&format!("progress {n}"), index.progress(there, id));
         }
     }
+    questions.ask("volatile", index.volatile());
+    questions.ask("holds", index.holds());
     questions.ask("no name", index.by_name(&name("host/none")));
     questions.ask("files", index.files(None, 1000));
     questions.ask("events", index.events(0, 1000));
