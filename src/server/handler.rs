@@ -259,7 +259,7 @@ async fn pump(
     awaits_continue: bool,
 ) -> Answer {
     if awaits_continue && let Event::Answer(answer) = awaited.next().await {
-        return answer;
+        return *answer;
     }
     let mut feeding = pin!(feeding);
     loop {
@@ -267,7 +267,7 @@ async fn pump(
             biased;
             event = awaited.next() => {
                 if let Event::Answer(answer) = event {
-                    return answer;
+                    return *answer;
                 }
             }
             () = &mut feeding => return awaited.finish().await,

@@ -52,7 +52,7 @@ pub(crate) enum Event {
     /// The request is accepted: the rest takes as long as disk and line take.
     Decided,
     /// The answer.
-    Answer(Answer),
+    Answer(Box<Answer>),
 }
 
 /// Both ends; `told` if the request wants to know at once when the decision has fallen.
@@ -112,7 +112,7 @@ impl Awaited {
             tokio::select! {
                 biased;
                 answer = &mut self.answer => {
-                    return Event::Answer(answer.unwrap_or_else(|_| lost()));
+                    return Event::Answer(Box::new(answer.unwrap_or_else(|_| lost())));
                 }
                 decided = decided => {
                     self.decided = None;
@@ -125,7 +125,7 @@ impl Awaited {
                     self.deadline = None;
                     if self.phase.enter(Phase::ABANDONED) == Phase::ABANDONED {
                         let answer = Answer::refusal(Problem::Hashing, "the file is being hashed");
-                        return Event::Answer(answer);
+                        return Event::Answer(Box::new(answer));
                     }
                 }
             }
@@ -136,7 +136,7 @@ impl Awaited {
     pub(crate) async fn finish(mut self) -> Answer {
         loop {
             if let Event::Answer(answer) = self.next().await {
-                return answer;
+                return *answer;
             }
         }
     }
