@@ -7,7 +7,7 @@
 //! when the source was gone, and stored now and then: a crash loses minutes of it, a pause adds at
 //! most an hour.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,9 @@ use crate::config::Upkeep;
 use crate::index::IndexError;
 use crate::index::client::{DestinationId, Hold, Progress, ProgressState, Times};
 use crate::limits::{HOLD_WRITE, RELEASE_BATCH, RELEASE_CONFIRM, RELEASE_LOOK, RESTART_QUIET};
+use crate::sys::clock;
 use crate::sys::file::FileStat;
-use crate::sys::{clock, writers};
+use crate::sys::writers::{Leases, Writers};
 use crate::types::{FileId, Prefix};
 
 /// What is known of a file that may go.
@@ -127,6 +128,8 @@ pub(super) struct Releaser {
     refused: HashMap<FileId, Instant>,
     written: Instant,
     short_of_space: bool,
+    /// Without, the quiet time has to do.
+    leases: Option<Arc<Leases>>,
 }
 
 impl Releaser {
@@ -145,6 +148,7 @@ impl Releaser {
             refused: HashMap::new(),
             written: clock::monotonic(),
             short_of_space: false,
+            leases: None,
         })
     }
 
@@ -152,6 +156,7 @@ impl Releaser {
     pub(super) async fn run(mut self, ships: Vec<Arc<Ship>>) -> JoinError {
         let after = self.upkeep.release_after.unwrap_or(RELEASE_LOOK * 4);
         let pause = RELEASE_LOOK.min(after / 4).max(Duration::from_millis(50));
+        self.leases = Leases::new().ok().map(Arc::new);
         loop {
             let looked = spawn_blocking(move || {
                 self.look();
@@ -317,12 +322,10 @@ impl Releaser {
             return all_spoke;
         }
         let left: Vec<FileId> = read.iter().map(|(id, _)| *id).collect();
-        // Before the words: it may take a while, and whoever has no name to open it by comes no more.
-        let writers = self.writers(&left).await;
         let words = ask(ships, &left).await;
         for (id, whole) in read {
             let words: Vec<Option<Word>> = words.iter().map(|it| it.get(&id).copied()).collect();
-            match self.release(id, whole, &words, writers.as_ref()).await {
+            match self.release(id, whole, &words).await {
                 Ok(true) => {
                     self.quiet.remove(&id);
                 }
@@ -344,12 +347,17 @@ impl Releaser {
         self.refused.insert(id, until);
     }
 
-    /// Which of the batch are open; `None` when that cannot be told at all.
-    async fn writers(&self, batch: &[FileId]) -> Option<writers::Writers> {
-        let seen = batch.iter().filter_map(|id| self.quiet.get(id));
-        let inodes: BTreeSet<u64> = seen.map(|quiet| quiet.seen.inode.number).collect();
-        let looked = spawn_blocking(move || writers::of(&inodes));
-        looked.await.ok()?.ok()
+    /// Whoever has no name to open the file by comes no more once nobody has it.
+    async fn writers(&self, id: FileId) -> Result<Writers, ReleaseError> {
+        let Some(leases) = self.leases.clone() else {
+            return Ok(Writers::Untold);
+        };
+        let catalogue = Arc::clone(&self.catalogue);
+        let ask = move || {
+            let source = catalogue.open(id);
+            source.map_or(Writers::Untold, |source| source.writers(&leases))
+        };
+        Ok(spawn_blocking(ask).await?)
     }
 
     /// All of a file; `None` when it is no longer what it was.
@@ -376,12 +384,11 @@ impl Releaser {
         id: FileId,
         whole: Prefix,
         words: &[Option<Word>],
-        writers: Option<&writers::Writers>,
     ) -> Result<bool, ReleaseError> {
         let (Some(quiet), Some(after)) = (self.quiet.get(&id), self.upkeep.release_after) else {
             return Ok(false);
         };
-        let number = quiet.seen.inode.number;
+        let writers = self.writers(id).await?;
         let has_it = |it: DestinationId| {
             let row = self.catalogue.progress(it, id);
             row.is_some_and(|row| row.confirmed == whole)
@@ -394,7 +401,7 @@ impl Releaser {
                 .destinations()
                 .iter()
                 .all(|(it, _)| has_it(*it)),
-            open: writers.is_some_and(|writers| writers.open.contains(&number)),
+            open: writers == Writers::Somebody,
             quiet: quiet.time,
         };
         let rule = Rule {
@@ -405,8 +412,7 @@ impl Releaser {
             tracing::debug!(?stays, %id, "a link stays");
             return Ok(false);
         }
-        let complete = writers.is_some_and(|writers| writers.complete);
-        let detail = describe(&claim, words, complete);
+        let detail = describe(&claim, words, writers == Writers::Nobody);
         let (catalogue, seen) = (Arc::clone(&self.catalogue), quiet.seen);
         Ok(spawn_blocking(move || catalogue.release(id, &seen, &detail)).await??)
     }
@@ -438,7 +444,7 @@ enum ReleaseError {
     Ending(#[from] JoinError),
 }
 
-fn describe(claim: &Claim, words: &[Option<Word>], complete: bool) -> String {
+fn describe(claim: &Claim, words: &[Option<Word>], unwritten: bool) -> String {
     let (retired, confirmed): (Vec<&Word>, Vec<&Word>) =
         words.iter().flatten().partition(|word| word.retired);
     let mut text = format!(
@@ -454,10 +460,10 @@ fn describe(claim: &Claim, words: &[Option<Word>], complete: bool) -> String {
         let given_up = ", given up by a destination's operator, which had ";
         text.extend([given_up, &length.to_string(), " bytes"]);
     }
-    text.push_str(if complete {
+    text.push_str(if unwritten {
         ", open nowhere for writing"
     } else {
-        "; whether it is open for writing could not be told for every process"
+        "; whether it is open for writing could not be told"
     });
     text
 }

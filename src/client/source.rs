@@ -9,6 +9,7 @@ use crate::index::client::Seam;
 use crate::limits::{IO_CHUNK, SEAM_HEAD, SEAM_TAIL};
 use crate::prefix::{BadState, HasherState, PrefixHasher};
 use crate::sys::file::{self, File, FileStat};
+use crate::sys::writers::{Leases, Writers};
 use crate::types::{ByteRange, FileId, Inode, Offset};
 
 /// One open generation of one inode. Cheap to clone; calls block.
@@ -80,6 +81,11 @@ impl Source {
     /// What the inode is now.
     pub fn stat(&self) -> io::Result<FileStat> {
         file::stat(&self.file)
+    }
+
+    /// Who may write to it.
+    pub(in crate::client) fn writers(&self, leases: &Leases) -> Writers {
+        leases.writers(&self.file)
     }
 
     /// Reads from `at` until the buffer is full or the file ends; the number of bytes read.
