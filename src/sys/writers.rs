@@ -26,14 +26,15 @@ pub enum Writers {
 pub struct Leases {
     /// Whoever opens a file while it is leased has the kernel send a SIGIO, which would end the
     /// process if nobody took it.
-    _broken: Signal,
+    #[allow(dead_code, reason = "held, and read by a test alone")]
+    broken: Signal,
 }
 
 impl Leases {
     /// Takes that signal. Needs a runtime.
     pub fn new() -> io::Result<Self> {
         let broken = signal(SignalKind::io())?;
-        Ok(Self { _broken: broken })
+        Ok(Self { broken })
     }
 
     /// Who may write to a file that is open here for reading only.
@@ -100,7 +101,7 @@ mod tests {
             options.open(&path)
         };
         assert_eq!(open().unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        leases._broken.recv().await.unwrap();
+        leases.broken.recv().await.unwrap();
         lease(&file, F_UNLCK).unwrap();
         open().unwrap();
     }
