@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 use proptest::prelude::*;
+use redb::TableDefinition;
 
 use super::*;
 use crate::index::EventKind;
+use crate::index::engine::builder;
 use crate::prefix::PrefixHasher;
 
 pub(crate) fn name(text: &str) -> StableName {
@@ -288,5 +290,42 @@ proptest! {
         }
         let distinct: BTreeSet<_> = all.iter().collect();
         prop_assert_eq!(distinct.len(), all.len());
+    }
+}
+
+#[test]
+fn a_damaged_row_of_progress_is_replaced_by_the_next() {
+    let fixture = Fixture::new();
+    let index = fixture.open();
+    let ids = index
+        .adopt(&[new_file(1, "host/a"), new_file(2, "host/b")])
+        .unwrap();
+    let (there, _) = index.destination("http://x/").unwrap();
+    let record = |index: &ClientIndex, content: &[u8]| {
+        index.record(ids.iter().map(|id| (there, *id, progress(content))))
+    };
+    record(&index, b"some").unwrap();
+    drop(index);
+    let database = builder().open(fixture.file()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let name = TableDefinition::<&[u8], &[u8]>::new("progress");
+        let mut table = transaction.open_table(name).unwrap();
+        let (key, mut value) = {
+            let (key, value) = table.pop_first().unwrap().unwrap();
+            (key.value().to_vec(), value.value().to_vec())
+        };
+        value[0] ^= 1;
+        table.insert(&key[..], &value[..]).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(database);
+
+    let index = fixture.open();
+    index.progress(there, ids[0]).unwrap_err();
+    record(&index, b"and more").unwrap();
+    for id in &ids {
+        let found = index.progress(there, *id).unwrap();
+        assert_eq!(found, Some(progress(b"and more")));
     }
 }
