@@ -204,8 +204,9 @@ pub const SERVER_CONNECTIONS: usize = 16_384;
 /// Longest time that a server keeps a connection: a client whose certificate was revoked, or has
 /// expired, then has to show it again. Longer than [`CONNECTION_AGE`], so that ours never notice.
 pub const SERVER_CONNECTION_AGE: Duration = Duration::from_secs(3600);
-/// Of these, one in so many is kept from any single peer, unless `limits: connections_per_peer`
-/// says otherwise: whoever opens as many as it can shuts nobody else out.
+/// Of these, and of [`SERVER_REQUESTS`], one in so many is kept from any single peer, and one at least;
+/// of connections `limits: connections_per_peer` may say otherwise. Whoever takes as many as it can
+/// shuts nobody else out.
 pub const PEER_RESERVE: usize = 8;
 /// Requests about files that a server works on at once (`limits: requests`): far more than disks
 /// do at once, and each takes some KiB beside its share of [`BODY_BUDGET`].

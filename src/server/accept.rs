@@ -3,7 +3,7 @@
 
 use std::future::poll_fn;
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,13 +25,13 @@ use super::core::Core;
 use super::handler::{Caller, Handler};
 use super::handshake::Handshakes;
 use super::pace::Pace;
-use super::peers::Peers;
+use super::peers::{self, Peers};
 use super::request::Refusal;
 use super::stream::Watched;
 use crate::config::Limits;
 use crate::limits::{
-    ACCEPT_PAUSE, CONNECTION_BUFFER, DRAIN_BYTES, LINGER, OPEN_FILES, PEER_RESERVE,
-    SERVER_CONNECTION_AGE, SHUTDOWN_TIME,
+    ACCEPT_PAUSE, CONNECTION_BUFFER, DRAIN_BYTES, LINGER, OPEN_FILES, SERVER_CONNECTION_AGE,
+    SHUTDOWN_TIME,
 };
 use crate::sys::{clock, host};
 use crate::wire::Problem;
@@ -65,7 +65,7 @@ pub(super) async fn listen(serving: Serving, listener: TcpListener, limits: Limi
     let most = most_connections(&limits, host::descriptors());
     let of_one = limits
         .connections_per_peer
-        .unwrap_or(most - most / PEER_RESERVE);
+        .unwrap_or_else(|| peers::share(most));
     let peers = Peers::new(of_one);
     let room = Arc::new(Semaphore::new(most));
     let mut ending = serving.ending.clone();
@@ -139,22 +139,22 @@ async fn serve_tcp(mut serving: Serving, stream: TcpStream, peer: SocketAddr) {
     let _ = stream.set_nodelay(true);
     let address = peer.ip().to_canonical();
     let Some(tls) = serving.tls.clone() else {
-        return serve(serving, stream, Peer::Address(address)).await;
+        return serve(serving, stream, Peer::Address(address), Some(address)).await;
     };
     let shaken = tokio::select! {
         shaken = tls.shake(stream, address) => shaken,
         _ = serving.ending.wait_for(|ending| *ending) => return,
     };
     match shaken {
-        Ok((stream, peer)) => serve(serving, stream, peer).await,
+        Ok((stream, peer)) => serve(serving, stream, peer, Some(address)).await,
         // The client is told; a reset would take that away from it.
         Err(Some(stream)) => finish(stream, true).await,
         Err(None) => {}
     }
 }
 
-/// Serves one connection, on which `peer` speaks, to its end.
-pub(super) async fn serve<S>(mut serving: Serving, stream: S, peer: Peer)
+/// Serves one connection, on which `peer` speaks from `address`, to its end.
+pub(super) async fn serve<S>(mut serving: Serving, stream: S, peer: Peer, address: Option<IpAddr>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -164,6 +164,7 @@ where
     let caller = Arc::new(Caller {
         core: Arc::clone(&core),
         peer,
+        address,
         pace: Arc::clone(&pace),
         left_body: AtomicBool::new(false),
     });

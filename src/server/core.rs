@@ -16,6 +16,7 @@ use super::commit::Committer;
 use super::decide::Policy;
 use super::denials::Denials;
 use super::files::Files;
+use super::peers::{self, Peers};
 use super::quota::{Held, Quotas};
 use super::scrub::Scrub;
 use crate::config::Delivered;
@@ -117,6 +118,8 @@ pub(crate) struct Core {
     pub(crate) budget: Arc<Semaphore>,
     /// Requests about files that may be worked on.
     pub(crate) requests: Semaphore,
+    /// And those of each peer.
+    pub(super) requesters: Arc<Peers>,
     /// Threads that may wait for the next bytes of a body.
     pub(crate) seats: Semaphore,
     /// Threads that may read long stretches of files to hash them.
@@ -141,6 +144,7 @@ impl Core {
     ) -> Self {
         Self {
             requests: Semaphore::new(rules.requests.min(Semaphore::MAX_PERMITS)),
+            requesters: Peers::new(peers::share(rules.requests)),
             rules,
             operator: tokio::sync::Mutex::default(),
             quarantine: Gate::default(),

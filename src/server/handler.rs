@@ -4,6 +4,7 @@
 //! [`append`]. It may be dropped at any await.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use hyper::body::{Body as _, Frame, Incoming};
 use hyper::http::request::Parts;
 use hyper::service::Service;
 use hyper::{Method, Request, Response};
+use tokio::sync::SemaphorePermit;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
@@ -27,6 +29,7 @@ use super::decide::{self, HeadVerdict, Put};
 use super::evidence;
 use super::files::{Claim, Occupied, Shown, Work};
 use super::pace::Pace;
+use super::peers::Place;
 use super::recover::{self, Trouble};
 use super::reply::{self, Awaited, Event, Reply};
 use super::request::{self, Asked, Refusal};
@@ -39,6 +42,8 @@ pub(super) struct Caller {
     pub(super) core: Arc<Core>,
     /// Who speaks.
     pub(super) peer: Peer,
+    /// From where, whoever that is there.
+    pub(super) address: Option<IpAddr>,
     /// How long it takes between requests.
     pub(super) pace: Arc<Pace>,
     /// Set when part of a body was left unread.
@@ -72,11 +77,11 @@ impl Caller {
         let awaits_continue = request::awaits_continue(&parts.headers);
         let answer = match self.asked(&parts) {
             Err(refusal) => Answer::from(refusal),
-            Ok(asked) => match self.core.requests.try_acquire() {
-                Ok(_working) => self.work(asked, &mut body, awaits_continue).await,
+            Ok(asked) => match self.place() {
+                Some(_working) => self.work(asked, &mut body, awaits_continue).await,
                 // It costs nothing, and tells that the server lives.
-                Err(_) if asked.path().is_none() => self.work(asked, &mut body, false).await,
-                Err(_) => Answer::refusal(Problem::Busy, "too many requests are being served"),
+                None if asked.path().is_none() => self.work(asked, &mut body, false).await,
+                None => Answer::refusal(Problem::Busy, "too many requests are being served"),
             },
         };
         let answer = if self.finish_body(&mut body, awaits_continue).await {
@@ -90,6 +95,16 @@ impl Caller {
             debug!("{}: {} {}: {problem}", self.peer, parts.method, parts.uri);
         }
         answer.into_response(&self.core.stamp(), is_head)
+    }
+
+    /// A place among the requests that are worked on, if there is one and this peer has not taken its
+    /// share: silent bodies hold theirs for a while.
+    fn place(&self) -> Option<(Option<Place>, SemaphorePermit<'_>)> {
+        let own = match self.address {
+            Some(address) => Some(self.core.requesters.enter(address)?),
+            None => None,
+        };
+        Some((own, self.core.requests.try_acquire().ok()?))
     }
 
     /// Counts a request that was answered.

@@ -269,7 +269,7 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        accept::serve(self.serving(), stream, Peer::Own(name))
+        accept::serve(self.serving(), stream, Peer::Own(name), None)
     }
 
     /// Does what the operator asks for.

@@ -1,17 +1,26 @@
-//! How many connections each peer has: whoever opens as many as it can shuts nobody else out.
+//! How many connections, or requests under way, each peer has: whoever takes as many as it can shuts
+//! nobody else out.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The open connections of each peer.
+use crate::limits::PEER_RESERVE;
+
+/// What one peer may have of `all`: some are for the others, unless there is but one.
+pub(super) fn share(all: usize) -> usize {
+    let reserve = (all / PEER_RESERVE).max(1);
+    all.saturating_sub(reserve).max(1)
+}
+
+/// The open connections of each peer, or its requests under way.
 #[derive(Debug)]
 pub(super) struct Peers {
     most: usize,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// One connection; it is counted until it is dropped.
+/// One of them; it is counted until it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     peers: Arc<Peers>,
@@ -19,7 +28,7 @@ pub(super) struct Place {
 }
 
 impl Peers {
-    /// Each peer may have `most` connections.
+    /// Each peer may have `most`.
     pub(super) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
             most,
@@ -27,7 +36,7 @@ impl Peers {
         })
     }
 
-    /// A place for one more connection from `address`, if there is one.
+    /// A place for one more from `address`, if there is one.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let peer = peer_of(address);
         let mut open = self.open();
@@ -71,6 +80,13 @@ fn peer_of(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_has_everything_where_there_are_two() {
+        for (all, of_one) in [(1, 1), (2, 1), (8, 7), (9, 8), (8_192, 7_168)] {
+            assert_eq!(share(all), of_one, "of {all}");
+        }
+    }
 
     #[test]
     fn each_peer_has_its_own_places_and_gets_them_back() {

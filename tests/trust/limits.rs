@@ -1,17 +1,18 @@
 //! More than a server is willing to take: refused in order, and nobody else suffers.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 use super::handshakes::connect;
 use super::identities::plain;
-use crate::common::{self, Server, wait_until};
+use crate::common::{self, DEADLINE, Server, wait_until};
 
 /// Sends a request and reads the answer's head.
 fn ask(stream: &mut TcpStream, request: &str) -> String {
@@ -27,6 +28,16 @@ pub fn head(stream: &mut TcpStream) -> String {
         head.push(byte[0]);
     }
     String::from_utf8(head).unwrap()
+}
+
+/// A connection from another address of this machine.
+fn connect_from(address: Ipv4Addr, port: u16) -> TcpStream {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddrV4::new(address, 0)).unwrap();
+    rustix::net::connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream
 }
 
 const BEAT: &str = "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -83,6 +94,50 @@ fn one_request_more_than_are_worked_on_comes_again() {
     assert!(ask(&mut first, "lo").starts_with("HTTP/1.1 201 "));
     let said = ask(&mut second, "HEAD /other HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(said.starts_with("HTTP/1.1 404 "), "{said}");
+}
+
+#[test]
+fn one_peer_with_silent_bodies_leaves_requests_for_the_others() {
+    const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+    let home = TempDir::new().unwrap();
+    let server = Server::start(&home.path().join("server"), "limits: {requests: 4}\n");
+    let put = |name: &str| {
+        format!(
+            "PUT /{name} HTTP/1.1\r\nHost: x\r\nContent-Range: bytes 0-4/5\r\n\
+             Content-Length: 5\r\n\r\nhel"
+        )
+    };
+    let mut silent: Vec<TcpStream> = (0..3).map(|_| connect(server.port)).collect();
+    for (number, stream) in silent.iter_mut().enumerate() {
+        stream
+            .write_all(put(&number.to_string()).as_bytes())
+            .unwrap();
+        wait_until("its body is being received", || {
+            server.file(&number.to_string()).is_some()
+        });
+    }
+    let mut own = connect(server.port);
+    let look = "HEAD /none HTTP/1.1\r\nHost: x\r\n\r\n";
+    let said = ask(&mut own, look);
+    assert!(said.starts_with("HTTP/1.1 503 "), "{said}");
+    assert!(
+        said.contains("shaftlog-problem: busy") && said.contains("retry-after: "),
+        "{said}"
+    );
+    assert!(
+        ask(&mut own, BEAT).starts_with("HTTP/1.1 200 "),
+        "heartbeats cost nothing"
+    );
+
+    let mut other = connect_from(OTHER, server.port);
+    let said = ask(&mut other, look);
+    assert!(said.starts_with("HTTP/1.1 404 "), "{said}");
+    let said = ask(&mut other, &(put("other") + "lo"));
+    assert!(said.starts_with("HTTP/1.1 201 "), "{said}");
+
+    assert!(ask(&mut silent[0], "lo").starts_with("HTTP/1.1 201 "));
+    let said = ask(&mut own, look);
+    assert!(said.starts_with("HTTP/1.1 404 "), "given back: {said}");
 }
 
 #[test]
