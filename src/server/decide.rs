@@ -133,14 +133,14 @@ pub(crate) fn put(request: &Put, at: &Standing, known: &[Prefix], policy: Policy
         ServerState::Diverged => Verdict::Refuse(Problem::Diverged),
         ServerState::Retired => Verdict::Refuse(Problem::Retired),
         ServerState::Vouched | ServerState::Unproven | ServerState::Regressed => match request {
-            Put::Confirm(confirm) => self::confirm(confirm, at, known),
+            Put::Confirm(confirm) => self::confirm(confirm, at, known, policy),
             Put::Append(append) => self::append(append, at, known, policy),
         },
     }
 }
 
-/// Row 4.
-fn confirm(request: &Confirm, at: &Standing, known: &[Prefix]) -> Verdict {
+/// Row 4, and 4a where there is no file yet.
+fn confirm(request: &Confirm, at: &Standing, known: &[Prefix], policy: Policy) -> Verdict {
     let length = request.length;
     let claimed = match request.condition {
         Some(Condition::Prefix(hash)) => hash,
@@ -159,6 +159,8 @@ fn confirm(request: &Confirm, at: &Standing, known: &[Prefix]) -> Verdict {
         Verdict::Refuse(Problem::Condition)
     } else if length <= at.vouched.length && !is_unproven && !at.is_new() {
         Verdict::Holds
+    } else if policy.disk_low && !at.has_file {
+        Verdict::Refuse(Problem::Full)
     } else {
         Verdict::Vouch(Vouch {
             prefix: Prefix { length, hash },

@@ -246,6 +246,26 @@ fn row_4a_a_full_disk_takes_only_repeats_and_confirms() {
         condition: claim(&ROTATED[..10]),
     });
     assert_eq!(put(&confirm, &at, &[], LOW), Verdict::Holds);
+    let nothing = Put::Confirm(Confirm {
+        length: Offset::ZERO,
+        condition: None,
+    });
+    let only_file = Standing {
+        has_file: true,
+        ..Standing::absent()
+    };
+    let only_row = Standing {
+        has_row: true,
+        ..Standing::absent()
+    };
+    assert!(matches!(
+        put(&nothing, &only_file, &[], LOW),
+        Verdict::Vouch(_)
+    ));
+    for at in [Standing::absent(), only_row] {
+        let verdict = put(&nothing, &at, &[], LOW);
+        assert_eq!(verdict, Verdict::Refuse(Problem::Full), "it takes a file");
+    }
 }
 
 #[test]
