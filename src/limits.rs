@@ -236,7 +236,8 @@ pub const BODY_SEATS: usize = 64;
 pub const LONG_HASHES: usize = 32;
 /// What is hashed without being counted as long: well under a second of reading.
 pub const SHORT_HASH_BYTES: u64 = 16 * 1024 * 1024;
-/// Bytes of a body after which the room on the disk is looked at again.
+/// Bytes of all bodies together after which the room on the disk is looked at again: so far, and by what
+/// is just being written, they can go below `min_free`.
 pub const ROOM_CHECK: u64 = 8 * 1024 * 1024;
 /// A tail up to this long is hashed at once when its hash is asked for by nobody in particular.
 pub const TAIL_HASH_BYTES: u64 = 16 * 1024 * 1024;

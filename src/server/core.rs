@@ -23,7 +23,7 @@ use crate::config::Delivered;
 use crate::index::server::ServerIndex;
 use crate::limits::{
     BODY_BUDGET, BODY_SEATS, LONG_HASHES, QUARANTINE_COPIES, QUARANTINE_KEEP, QUARANTINE_SIZE,
-    TOLD_PATHS,
+    ROOM_CHECK, TOLD_PATHS,
 };
 use crate::sys::dir::Dir;
 use crate::sys::file::Ownership;
@@ -114,6 +114,7 @@ pub(crate) struct Core {
     pub(super) denials: Denials,
     /// Whether it is on record that this index is older than what a client has seen.
     pub(crate) is_known_restored: AtomicBool,
+    pub(crate) room: Room,
     /// Bytes received and not yet written.
     pub(crate) budget: Arc<Semaphore>,
     /// Requests about files that may be worked on.
@@ -156,6 +157,7 @@ impl Core {
             held: Held::default(),
             denials: Denials::default(),
             is_known_restored: AtomicBool::new(false),
+            room: Room::default(),
             budget: Arc::new(Semaphore::new(BODY_BUDGET)),
             seats: Semaphore::new(BODY_SEATS),
             hashing: Semaphore::new(LONG_HASHES),
@@ -184,6 +186,32 @@ impl Core {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes that all bodies together have written since somebody saw that the disk has room.
+#[derive(Debug, Default)]
+pub(crate) struct Room(AtomicU64);
+
+impl Room {
+    /// Counts bytes that were written, and looks whether there is room for more when [`ROOM_CHECK`]
+    /// has come together. When there is none, whoever writes next looks again.
+    pub(crate) fn is_left_after<E>(
+        &self,
+        bytes: usize,
+        is_low: impl FnOnce() -> Result<bool, E>,
+    ) -> Result<bool, E> {
+        let bytes = bytes as u64;
+        if bytes + self.0.fetch_add(bytes, Ordering::Relaxed) < ROOM_CHECK {
+            return Ok(true);
+        }
+        // What others write during the look counts for the next.
+        self.0.store(0, Ordering::Relaxed);
+        let is_low = is_low();
+        if !matches!(is_low, Ok(false)) {
+            self.0.fetch_add(ROOM_CHECK, Ordering::Relaxed);
+        }
+        is_low.map(|is_low| !is_low)
     }
 }
 
@@ -318,6 +346,28 @@ pub(crate) struct Traffic {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn room_is_looked_at_by_all_bodies_together() {
+        let room = Room::default();
+        let unseen = || panic!("nobody needs to look");
+        let half = usize::try_from(ROOM_CHECK / 2).unwrap();
+        let write = |is_low: bool| {
+            room.is_left_after(half, || Ok::<_, io::Error>(is_low))
+                .unwrap()
+        };
+        assert!(room.is_left_after::<io::Error>(half, unseen).unwrap());
+        assert!(write(false), "another body's half");
+        assert!(room.is_left_after::<io::Error>(half, unseen).unwrap());
+        for _ in 0..3 {
+            assert!(!write(true), "each looks while there is none");
+        }
+        let failed = room.is_left_after(1, || Err(io::Error::other("no answer")));
+        assert!(failed.is_err());
+        assert!(!write(true), "nobody has seen any room");
+        assert!(write(false));
+        assert!(room.is_left_after::<io::Error>(half, unseen).unwrap());
+    }
 
     #[tokio::test]
     async fn tasks_that_others_begin_are_waited_for_too() {

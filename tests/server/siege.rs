@@ -157,6 +157,50 @@ fn a_body_longer_than_the_disk_leaves_min_free() {
     server.kill();
 }
 
+/// Nor do many that each are so short that nobody would look.
+#[test]
+#[ignore = "needs root"]
+fn many_bodies_at_once_leave_min_free() {
+    const MEBIBYTE: usize = 1024 * 1024;
+    const BODIES: usize = 12;
+    let home = TempDir::new().unwrap();
+    let datadir = home.path().join("data");
+    let _disk = SmallDisk::mount(&datadir, "size=64m");
+    let mut server = Server::start(&datadir, "min_free: 32MiB");
+    let body = vec![b'x'; 5 * MEBIBYTE];
+    let head = format!(
+        "Content-Range: bytes 0-{}/{}\r\nContent-Length: {}\r\n",
+        body.len() - 1,
+        body.len(),
+        body.len()
+    );
+    // All begin while there is room for each.
+    let mut connections: Vec<_> = (0..BODIES)
+        .map(|number| {
+            let mut connection = Connection::open(server.port);
+            let path = format!("/{number}");
+            send(&mut connection, "PUT", &path, &head, &body[..1]);
+            wait_until("its body is being received", || {
+                server.file(&path).is_some()
+            });
+            connection
+        })
+        .collect();
+    let mut statuses = Vec::new();
+    for connection in &mut connections {
+        connection.send(&body[1..]);
+        statuses.push(connection.answer().unwrap().unwrap().1.status);
+    }
+    assert!(
+        statuses[0] == 201 && statuses[BODIES - 1] == 507,
+        "{statuses:?}"
+    );
+    let files = (0..BODIES).filter_map(|number| server.file(&format!("/{number}")));
+    let taken: usize = files.map(|file| file.len()).sum();
+    assert!(taken < 45 * MEBIBYTE, "{taken} of 64 MiB");
+    server.kill();
+}
+
 /// Runs the server behind strace, which kills it at one `call`.
 fn kill_at(server: &mut Server, call: &str, invocation: usize) {
     let trace = server.datadir.with_extension("trace");

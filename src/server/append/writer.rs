@@ -13,7 +13,7 @@ use super::super::core::Core;
 use super::super::files::FileState;
 use super::super::quarantine;
 use super::super::recover::{self, Trouble};
-use crate::limits::{IO_CHUNK, ROOM_CHECK};
+use crate::limits::IO_CHUNK;
 use crate::prefix::PrefixHasher;
 use crate::sys::file;
 use crate::types::{ByteRange, Offset, WirePath};
@@ -50,7 +50,6 @@ pub(super) struct Writer {
     adopts: bool,
     quarantined: bool,
     made_file: bool,
-    room_checked: Offset,
     buffer: Vec<u8>,
 }
 
@@ -71,7 +70,6 @@ impl Writer {
             adopts: base > state.length(),
             quarantined: false,
             made_file: false,
-            room_checked: state.size(),
             buffer: Vec::new(),
         }
     }
@@ -180,7 +178,6 @@ impl Writer {
             quarantine::set_aside(core, path, state.epoch, open, rest, quarantine::DIFFER)?;
             self.quarantined = true;
             self.size = self.at;
-            self.room_checked = self.at;
             state.ahead.retain(|kept| kept.length() <= self.at);
         }
         Ok(equal)
@@ -221,17 +218,10 @@ impl Writer {
         self.hasher.update(bytes);
         self.at = end;
         self.size = end;
-        self.check_room(core)
-    }
-
-    /// Sees now and then that there is room for more: one body may be longer than all that was free
-    /// when it began.
-    fn check_room(&mut self, core: &Core) -> Result<(), Refused> {
-        if self.at.since(self.room_checked) >= ROOM_CHECK {
-            self.room_checked = self.at;
-            if core.policy()?.disk_low {
-                return Err(Trouble::Full.into());
-            }
+        // One body may be longer than all that was free when it began, and so may many together.
+        let is_low = || core.policy().map(|policy| policy.disk_low);
+        if !core.room.is_left_after(bytes.len(), is_low)? {
+            return Err(Trouble::Full.into());
         }
         Ok(())
     }
