@@ -396,8 +396,9 @@ impl Files {
             entry.used.store(now, Ordering::Relaxed);
             return Arc::clone(entry);
         }
-        if entries.len() >= self.capacity {
-            evict(&mut entries);
+        let excess = (entries.len() + 1).saturating_sub(self.capacity);
+        if excess > 0 {
+            evict(&mut entries, excess);
         }
         let entry = Arc::new(Entry {
             path: path.clone(),
@@ -415,15 +416,18 @@ fn is_idle(entry: &Arc<Entry>) -> bool {
     Arc::strong_count(entry) == 1
 }
 
-fn evict(entries: &mut HashMap<WirePath, Arc<Entry>>) {
-    let oldest = entries
-        .values()
-        .filter(|entry| is_idle(entry))
-        .min_by_key(|entry| entry.used.load(Ordering::Relaxed))
-        .map(|entry| entry.path.clone());
-    if let Some(path) = oldest {
-        entries.remove(&path);
-    }
+/// Forgets up to `excess` paths that nobody works on: there may be many after a time in which all were
+/// worked on.
+fn evict(entries: &mut HashMap<WirePath, Arc<Entry>>, excess: usize) {
+    let used = |entry: &Arc<Entry>| entry.used.load(Ordering::Relaxed);
+    let idle = entries.values().filter(|entry| is_idle(entry));
+    let mut idle: Vec<u64> = idle.map(used).collect();
+    let Some(last) = excess.min(idle.len()).checked_sub(1) else {
+        return;
+    };
+    // No two were used at the same tick.
+    let (_, newest, _) = idle.select_nth_unstable(last);
+    entries.retain(|_, entry| !is_idle(entry) || used(entry) > *newest);
 }
 
 /// The place of the one PUT that waits for the one before it.
@@ -525,6 +529,30 @@ mod tests {
         drop(busy);
         files.forget_idle();
         assert_eq!(files.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn many_paths_at_once_are_forgotten_down_to_the_bound() {
+        let files = Files::new(4);
+        let mut claims = Vec::new();
+        for number in 0..20 {
+            let path = path(&format!("/{number}"));
+            claims.push(files.claim(&path, Work::Looking).await.unwrap());
+        }
+        assert_eq!(files.len(), 20, "each is worked on");
+        let busy = claims.swap_remove(0);
+        for claim in &mut claims {
+            claim.state = Some(Box::new(FileState::absent(Epoch::default())));
+        }
+        drop(claims);
+        drop(files.claim(&path("/new"), Work::Looking).await.unwrap());
+        assert_eq!(files.len(), 4, "one is worked on, three are idle");
+        for (number, is_kept) in [(18, true), (19, true), (17, false)] {
+            let path = path(&format!("/{number}"));
+            let claim = files.claim(&path, Work::Looking).await.unwrap();
+            assert_eq!(claim.state.is_some(), is_kept, "/{number}");
+        }
+        drop(busy);
     }
 
     #[test]
