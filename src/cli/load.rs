@@ -13,7 +13,7 @@ use crate::config::{
 use crate::sys;
 use crate::sys::dir::Dir;
 use crate::sys::file::Ownership;
-use crate::tls::{Acceptor, TlsError};
+use crate::tls::{Acceptor, Purpose, TlsError};
 
 /// The settings of the client that is to run with `file`. A machine without an id gets one.
 pub(super) fn client(file: &Path) -> Result<ClientSettings, Failure> {
@@ -88,7 +88,7 @@ pub(super) fn acceptor(
     settings: &ServerSettings,
 ) -> Result<Option<Arc<Acceptor>>, Failure> {
     let load = |tls| {
-        let loaded = Acceptor::load(tls);
+        let loaded = Acceptor::load(tls, Purpose::Use);
         loaded.map_err(|error| bad(tls_fault(file, Place::ServerTls(error.key), &error)))
     };
     Ok(settings.tls.as_ref().map(load).transpose()?.map(Arc::new))
@@ -145,7 +145,7 @@ pub(super) fn connectors(
     let destinations = settings.destinations.iter().enumerate();
     let secured = destinations.map(|(number, destination)| {
         Connector::Tcp
-            .secured(destination)
+            .secured(destination, Purpose::Use)
             .map_err(|error| match file {
                 Some(file) => {
                     let place = Place::DestinationTls(number, error.key);

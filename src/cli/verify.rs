@@ -20,6 +20,7 @@ use crate::index::inspect::Inspection;
 use crate::index::{IndexError, Kind, Problem};
 use crate::limits::EMBEDDED_URL;
 use crate::sys::dir::Dir;
+use crate::tls::Purpose;
 use crate::types::{Offset, Prefix, Shown, WirePath};
 use crate::verify::figures::Figures;
 use crate::verify::finding::{Finding, Severity, Verdict};
@@ -121,7 +122,7 @@ impl Selection<'_> {
 
     fn way(&self, destination: Destination) -> Result<(Destination, Connector), String> {
         let connector = if self.remote {
-            Connector::Tcp.secured(&destination)
+            Connector::Tcp.secured(&destination, Purpose::Look)
         } else {
             Ok(Connector::Tcp)
         };

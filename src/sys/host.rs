@@ -22,6 +22,16 @@ pub fn set_umask() {
     rustix::process::umask(rustix::fs::Mode::WOTH);
 }
 
+/// The user that this process runs as.
+pub fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Whether a user could do whatever this process does: root, and the one that it runs as.
+pub fn is_trusted(user: u32) -> bool {
+    user == 0 || user == own_user()
+}
+
 /// The users of this machine that are not in a directory service.
 const USERS: &str = "/etc/passwd";
 /// Far more than any machine has of them.

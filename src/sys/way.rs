@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::dir::{Access, Dir};
 use super::file::{self, File, FileKind, FileStat, STAT_MASK};
+use super::host;
 
 /// Symbolic links that one path may lead through, as in the kernel.
 const LINKS: usize = 40;
@@ -85,7 +86,7 @@ fn follow(path: &Path) -> io::Result<(OwnedFd, Option<u32>)> {
         if links > LINKS {
             return Err(Errno::LOOP.into());
         }
-        if !is_trusted(stat.uid) && *led_by.get_or_insert(stat.uid) != stat.uid {
+        if !host::is_trusted(stat.uid) && *led_by.get_or_insert(stat.uid) != stat.uid {
             return Err(denied("symbolic links of two users lead to it"));
         }
         let target = readlinkat(&next, "", Vec::new())?;
@@ -109,10 +110,6 @@ fn names(path: &Path) -> Vec<Vec<u8>> {
     let mut names: Vec<_> = path.components().filter_map(name).collect();
     names.reverse();
     names
-}
-
-fn is_trusted(uid: u32) -> bool {
-    uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
 fn denied(why: &str) -> io::Error {

@@ -11,7 +11,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::certificate;
 use super::error::TlsError;
-use super::files::{KEY, Named, Own, Reading, Term};
+use super::files::{Named, Own, Purpose, Reading, Term};
 use super::follow::Follow;
 use super::reload::{Made, Reloaded};
 use crate::config::tls::{ClientAuth, ServerTls};
@@ -39,10 +39,10 @@ pub struct NotAccepted<S> {
 
 impl Acceptor {
     /// Reads the files that `settings` name. Blocks.
-    pub fn load(settings: &ServerTls) -> Result<Self, TlsError> {
+    pub fn load(settings: &ServerTls, purpose: Purpose) -> Result<Self, TlsError> {
         let mut files = vec![
             Named::new("cert", &settings.own.cert),
-            Named::new(KEY, &settings.own.key),
+            Named::secret(&settings.own.key, purpose),
         ];
         if let Some(ca) = settings.clients.ca() {
             files.push(Named::new("client_ca", &ca.ca));

@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::error::{Flaw, TlsError};
-use super::files::{KEY, Named, Own, Reading, Term};
+use super::files::{Named, Own, Purpose, Reading, Term};
 use super::follow::Follow;
 use super::reload::{Made, Reloaded};
 use crate::config::tls::DestinationTls;
@@ -27,12 +27,16 @@ pub struct Connector {
 
 impl Connector {
     /// Reads the files that `settings` name; `destination` is what messages call it. Blocks.
-    pub fn load(destination: String, settings: &DestinationTls) -> Result<Self, TlsError> {
+    pub fn load(
+        destination: String,
+        settings: &DestinationTls,
+        purpose: Purpose,
+    ) -> Result<Self, TlsError> {
         let mut files = Vec::new();
         files.extend(settings.ca.as_deref().map(|ca| Named::new("ca", ca)));
         if let Some(own) = &settings.own {
             files.push(Named::new("cert", &own.cert));
-            files.push(Named::new(KEY, &own.key));
+            files.push(Named::secret(&own.key, purpose));
         }
         let is_known = settings.own.is_some();
         let make = move |reading| make(reading, is_known);

@@ -32,6 +32,16 @@ pub enum Flaw {
     /// Others than its owner can read or change the key.
     #[error("others than its owner can read or change the key (mode {0:04o})")]
     Open(u32),
+    /// The key belongs to another user, who knows it whoever else may read it.
+    #[error(
+        "belongs to user {owner}, who knows the key; expected root or the daemon's user ({ours})"
+    )]
+    Owner {
+        /// Whose it is.
+        owner: u32,
+        /// As whom this process runs.
+        ours: u32,
+    },
     /// It holds none.
     #[error("holds no {0} in PEM format")]
     Missing(&'static str),
@@ -62,6 +72,10 @@ impl Flaw {
             }
             Self::Read(_) => "the user that the daemon runs as must be able to read it".to_owned(),
             Self::Open(_) => format!("chmod 600 {}", file.display()),
+            Self::Owner { ours, .. } => {
+                let file = file.display();
+                format!("have a new key made, or, if that user may know it, chown {ours} {file}")
+            }
             Self::Platform(_) => {
                 "install the package ca-certificates, or name the CA's file as `ca`".to_owned()
             }

@@ -14,11 +14,29 @@ use super::error::{Flaw, TlsError};
 use crate::limits::{EXPIRY_WARNING, TLS_FILE_BYTES};
 use crate::sys;
 
+/// What certificates are read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be used by this process.
+    Use,
+    /// To be looked at, by root perhaps, for a daemon that runs as another user.
+    Look,
+}
+
+impl Purpose {
+    /// Whether a private key may be this user's, who knows it.
+    fn takes_key_of(self, user: u32) -> bool {
+        sys::host::is_trusted(user) || self == Self::Look && sys::host::own_user() == 0
+    }
+}
+
 /// A file that a key of `tls` names.
 #[derive(Clone, Debug)]
 pub(super) struct Named {
     pub(super) key: &'static str,
     pub(super) path: PathBuf,
+    /// That of a private key: what for.
+    secret: Option<Purpose>,
 }
 
 impl Named {
@@ -26,6 +44,15 @@ impl Named {
         Self {
             key,
             path: path.to_owned(),
+            secret: None,
+        }
+    }
+
+    /// The file of a private key.
+    pub(super) fn secret(path: &Path, purpose: Purpose) -> Self {
+        Self {
+            secret: Some(purpose),
+            ..Self::new(KEY, path)
         }
     }
 
@@ -41,8 +68,16 @@ impl Named {
     fn read(&self) -> Result<Vec<u8>, Flaw> {
         let (bytes, stat) =
             sys::file::read_small_and_stat(&self.path, TLS_FILE_BYTES).map_err(Flaw::Read)?;
-        if self.key == KEY && stat.mode & 0o077 != 0 {
-            return Err(Flaw::Open(stat.mode));
+        if let Some(purpose) = self.secret {
+            if stat.mode & 0o077 != 0 {
+                return Err(Flaw::Open(stat.mode));
+            }
+            if !purpose.takes_key_of(stat.uid) {
+                return Err(Flaw::Owner {
+                    owner: stat.uid,
+                    ours: sys::host::own_user(),
+                });
+            }
         }
         Ok(bytes)
     }

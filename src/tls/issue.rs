@@ -18,7 +18,7 @@ use rcgen::{
 };
 
 use super::error::TlsError;
-use super::files::{KEY, Named, Reading};
+use super::files::{KEY, Named, Purpose, Reading};
 use crate::sys::dir::Dir;
 use crate::sys::{clock, file, host};
 use crate::types::Identity;
@@ -99,7 +99,7 @@ pub fn issue(directory: &Path, name: &str, days: u32) -> Result<Issued, IssueErr
     let ca = Place::open(directory, CA)?;
     let mut reading = Reading::of(&[
         Named::new("cert", &ca.path(".pem")),
-        Named::new(KEY, &ca.path(".key")),
+        Named::secret(&ca.path(".key"), Purpose::Use),
     ]);
     let (cert, key) = (reading.need("cert")?, reading.need(KEY)?);
     let certificate = cert.certificates()?.swap_remove(0);
@@ -218,7 +218,8 @@ impl Place {
     /// The private key: the one that is there, or a new one.
     fn key(&self) -> Result<KeyPair, IssueError> {
         if self.is_there(".key")? {
-            let content = Reading::of(&[Named::new(KEY, &self.path(".key"))]).need(KEY)?;
+            let named = Named::secret(&self.path(".key"), Purpose::Use);
+            let content = Reading::of(&[named]).need(KEY)?;
             let key = KeyPair::try_from(&content.private_key()?);
             return Ok(key.map_err(|error| content.unusable(error))?);
         }

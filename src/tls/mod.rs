@@ -29,7 +29,7 @@ use rustls::version::{TLS12, TLS13};
 pub use accept::{Accepted, Acceptor, NotAccepted};
 pub use connect::Connector;
 pub use error::{Flaw, TlsError};
-pub use files::Term;
+pub use files::{Purpose, Term};
 pub use follow::{Follow, follow};
 
 /// What both sides speak.

@@ -1,8 +1,10 @@
 //! Every certificate that is not to be believed, on either side.
 
 use std::fmt::Write as _;
+use std::fs::{Permissions, set_permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::Arc;
 
 use rcgen::{ExtendedKeyUsagePurpose, SanType, date_time_ymd};
@@ -11,6 +13,7 @@ use tempfile::TempDir;
 
 use super::authority::{Authority, Certified, dns, put, uri};
 use super::handshakes::{answer, config, connect, hello_of_tls_1_1};
+use super::privileges::{CAPABILITIES, NOBODY, as_user};
 use super::speaker::Speaker;
 use crate::common::{self, Client, Server, deliver, run, said, yaml};
 
@@ -486,6 +489,63 @@ fn files_that_cannot_be_used_stop_a_start_with_line_and_hint() {
         "{}",
         said(&output)
     );
+}
+
+/// Who can read everything, as the client can, would else show a certificate whose key another user
+/// knows.
+#[test]
+#[ignore = "needs root"]
+fn a_key_of_another_user_is_refused_whoever_can_read_it() {
+    const OTHER: u32 = 65533;
+    let home = TempDir::new().unwrap();
+    let path = |name: &str| home.path().join(name);
+    set_permissions(home.path(), Permissions::from_mode(0o755)).unwrap();
+    let (cert, key) = Authority::new("CA").certify("a").put(home.path(), "a");
+    let files = format!("{{cert: {}, key: {}}}", yaml(&cert), yaml(&key));
+    let (server, client) = (path("server.yaml"), path("client.yaml"));
+    let datadir = yaml(&path("data"));
+    let text = format!("datadir: {datadir}\nlisten_port: 0\ntls: {files}\n");
+    std::fs::write(&server, text).unwrap();
+    let text = format!(
+        "datadir: {datadir}\nscan_paths: [{{name: a, pattern: /none/*}}]\ndestinations:\n\
+         - url: https://localhost/\n  tls: {files}\n"
+    );
+    std::fs::write(&client, text).unwrap();
+    let as_other = as_user(OTHER, &CAPABILITIES);
+    let said_by = |user: &[String], command: &str, config: &Path| {
+        let mut words = user.to_vec();
+        words.extend([common::program().to_str().unwrap(), command].map(str::to_owned));
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).arg("-f").arg(config);
+        command.output().unwrap()
+    };
+    for (owner, user, command, config) in [
+        (NOBODY, &as_other[..], "check", &client),
+        (NOBODY, &[], "sync", &client),
+        (NOBODY, &as_other, "client", &client),
+        (NOBODY, &[], "client", &client),
+        (NOBODY, &[], "server", &server),
+    ] {
+        chown(&key, Some(owner), None).unwrap();
+        let output = said_by(user, command, config);
+        let all = said(&output);
+        assert_eq!(output.status.code(), Some(78), "{command}: {all}");
+        let ours = if user.is_empty() { 0 } else { OTHER };
+        for words in [
+            format!("tls.key: {}: belongs to user {owner}", key.display()),
+            format!("expected root or the daemon's user ({ours})"),
+            format!("chown {ours} {}", key.display()),
+        ] {
+            assert!(all.contains(&words), "{command}: {words} in {all}");
+        }
+    }
+    assert!(!path("data").exists(), "nothing was made");
+    // Its own is taken, and root's; and root may look for a daemon that runs as somebody else.
+    for (owner, user) in [(OTHER, &as_other[..]), (0, &as_other), (OTHER, &[])] {
+        chown(&key, Some(owner), None).unwrap();
+        let output = said_by(user, "check", &client);
+        assert!(output.status.success(), "{owner}: {}", said(&output));
+    }
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! `shaftlog tls`: from nothing to mutual TLS in three commands.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 
 use tempfile::TempDir;
 
+use super::privileges::NOBODY;
 use crate::common::{self, Client, Server, deliver, run, said, wait_until, yaml};
 
 /// Runs `shaftlog tls` with `--dir`.
@@ -125,4 +126,30 @@ fn keys_are_their_owners_and_nothing_is_overwritten() {
     fs::remove_file(pki.join("192.0.2.7.pem")).unwrap();
     done(&tls(&pki, &["issue", "192.0.2.7"]));
     assert_eq!(fs::read(pki.join("192.0.2.7.key")).unwrap(), key);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_key_that_another_user_knows_gets_no_certificate() {
+    let home = TempDir::new().unwrap();
+    let pki = home.path().join("pki");
+    done(&tls(&pki, &["init"]));
+    done(&tls(&pki, &["issue", "a"]));
+    for (name, args, again) in [
+        ("a", &["issue", "a"][..], "a.pem"),
+        ("ca", &["issue", "b"], "b.pem"),
+        ("ca", &["init"], "ca.pem"),
+    ] {
+        // Whoever removes a certificate gets a new one for the same key.
+        let _ = fs::remove_file(pki.join(again));
+        let key = pki.join(name).with_extension("key");
+        chown(&key, Some(NOBODY), None).unwrap();
+        let refused = tls(&pki, args);
+        assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+        let words = format!("{}: belongs to user {NOBODY}", key.display());
+        assert!(said(&refused).contains(&words), "{}", said(&refused));
+        assert!(!pki.join(again).exists());
+        chown(&key, Some(0), None).unwrap();
+        done(&tls(&pki, args));
+    }
 }

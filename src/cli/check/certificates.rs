@@ -7,7 +7,7 @@ use crate::cli::load::tls_fault;
 use crate::client::http::Connector;
 use crate::config::{ClientSettings, ConfigError, Place, ServerSettings};
 use crate::sys::clock;
-use crate::tls::{Acceptor, Term};
+use crate::tls::{Acceptor, Purpose, Term};
 
 /// What was found: comments for whoever reads, and faults of the configuration `file`.
 #[derive(Default)]
@@ -21,7 +21,7 @@ impl Certificates {
     pub(super) fn of_server(file: &Path, server: &ServerSettings) -> Self {
         let mut found = Self::default();
         if let Some(tls) = &server.tls {
-            match Acceptor::load(tls) {
+            match Acceptor::load(tls, Purpose::Look) {
                 Ok(acceptor) => found.comment("", &acceptor.terms()),
                 Err(error) => {
                     let place = Place::ServerTls(error.key);
@@ -36,7 +36,7 @@ impl Certificates {
     pub(super) fn of_client(file: &Path, client: &ClientSettings) -> Self {
         let mut found = Self::default();
         for (number, destination) in client.destinations.iter().enumerate() {
-            match Connector::Tcp.secured(destination) {
+            match Connector::Tcp.secured(destination, Purpose::Look) {
                 Ok(connector) => {
                     if let Some(certificates) = connector.certificates() {
                         found.comment(&format!("{destination}: "), &certificates.terms());

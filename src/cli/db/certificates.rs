@@ -6,7 +6,7 @@ use crate::config::Settings;
 use crate::index::Kind;
 use crate::index::inspect::{CertificateRow, Row};
 use crate::sys::clock;
-use crate::tls::{Acceptor, Term, TlsError};
+use crate::tls::{Acceptor, Purpose, Term, TlsError};
 use crate::types::Shown;
 
 /// Those of a configuration, and whose it is. What cannot be read is told of: whoever may look at
@@ -14,7 +14,10 @@ use crate::types::Shown;
 pub(super) fn rows(settings: &Settings) -> (Kind, Vec<Row>) {
     match settings {
         Settings::Server(server) => {
-            let loaded = server.tls.as_ref().map(Acceptor::load);
+            let loaded = server
+                .tls
+                .as_ref()
+                .map(|tls| Acceptor::load(tls, Purpose::Look));
             let terms = loaded.map(|loaded| loaded.map(|acceptor| acceptor.terms()));
             (
                 Kind::Server,
@@ -23,7 +26,7 @@ pub(super) fn rows(settings: &Settings) -> (Kind, Vec<Row>) {
         }
         Settings::Client(client) => {
             let rows = client.destinations.iter().flat_map(|destination| {
-                let loaded = Connector::Tcp.secured(destination);
+                let loaded = Connector::Tcp.secured(destination, Purpose::Look);
                 let terms = loaded.map(|connector| {
                     let certificates = connector.certificates();
                     certificates.map_or_else(Vec::new, |certificates| certificates.terms())

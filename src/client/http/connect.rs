@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::config::Destination;
-use crate::tls::{self, TlsError};
+use crate::tls::{self, Purpose, TlsError};
 
 /// A stream of bytes in both directions.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -47,11 +47,11 @@ impl fmt::Debug for Connector {
 impl Connector {
     /// The same with TLS over it if the destination's URL says so, for connections to that
     /// destination only. Reads certificates; blocks.
-    pub fn secured(&self, destination: &Destination) -> Result<Self, TlsError> {
+    pub fn secured(&self, destination: &Destination, purpose: Purpose) -> Result<Self, TlsError> {
         let Some(tls) = destination.tls() else {
             return Ok(self.clone());
         };
-        let tls = tls::Connector::load(destination.to_string(), tls)?;
+        let tls = tls::Connector::load(destination.to_string(), tls, purpose)?;
         Ok(Self::Tls(Arc::new(tls), Box::new(self.clone())))
     }
 
