@@ -79,6 +79,11 @@ impl Acceptor {
     pub fn terms(&self) -> Vec<Term> {
         self.0.terms()
     }
+
+    /// What is odd about the files in force.
+    pub fn oddity(&self) -> Option<String> {
+        self.0.oddity()
+    }
 }
 
 impl Follow for Acceptor {
@@ -94,6 +99,7 @@ impl Follow for Acceptor {
 fn make(mut reading: Reading, is_optional: bool) -> Result<Made<ServerConfig>, TlsError> {
     let own = Own::of(&mut reading)?;
     let mut terms: Vec<_> = own.term().into_iter().collect();
+    let mut oddity = None;
     let builder = ServerConfig::builder_with_provider(super::provider())
         .with_protocol_versions(super::VERSIONS);
     let (cert, key) = own.files();
@@ -109,6 +115,7 @@ fn make(mut reading: Reading, is_optional: bool) -> Result<Made<ServerConfig>, T
             let list = reading.take("crl")?;
             if let Some(list) = &list {
                 terms.extend(Term::of_lists(list)?);
+                oddity = list.strange_lists(&ca)?;
                 // Of a CA without a list nothing is revoked: a new CA would otherwise shut all of
                 // its clients out until it has one.
                 verifier = verifier
@@ -130,5 +137,9 @@ fn make(mut reading: Reading, is_optional: bool) -> Result<Made<ServerConfig>, T
     config.alpn_protocols = super::protocols();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Made { config, terms })
+    Ok(Made {
+        config,
+        terms,
+        oddity,
+    })
 }

@@ -1,9 +1,13 @@
 //! What is read out of certificates beyond what rustls checks: whose they are, and how long they
 //! are good for. Pure.
 
+use std::collections::{HashMap, HashSet};
+
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use x509_parser::extensions::GeneralName;
+use x509_parser::oid_registry::OID_X509_EXT_ISSUER_DISTRIBUTION_POINT;
+use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::{parse_x509_certificate, parse_x509_crl};
 
 use crate::types::{Identity, NoIdentity};
@@ -60,4 +64,58 @@ pub(super) fn list_validity(list: &CertificateRevocationListDer<'_>) -> Option<V
         from: Timestamp::from_second(list.last_update().timestamp()).ok()?,
         until: Timestamp::from_second(list.next_update()?.timestamp()).ok()?,
     })
+}
+
+/// The lists without those that a newer one replaces: rustls goes by the first of a CA. What cannot be
+/// read stays, for rustls to say so.
+pub(super) fn newest(
+    lists: Vec<CertificateRevocationListDer<'static>>,
+) -> Vec<CertificateRevocationListDer<'static>> {
+    let parsed = lists.iter().map(|list| parse_x509_crl(list).ok());
+    let parsed: Vec<_> = parsed.map(|parsed| Some(parsed?.1)).collect();
+    let mut newest = HashMap::new();
+    for list in parsed.iter().flatten() {
+        let kept = newest.entry(scope(list)).or_insert(list);
+        if is_newer(list, kept) {
+            *kept = list;
+        }
+    }
+    let is_kept = parsed.iter().map(|list| match list {
+        Some(list) => std::ptr::eq(newest[&scope(list)], list),
+        None => true,
+    });
+    let is_kept: Vec<_> = is_kept.collect();
+    let lists = lists.into_iter().zip(is_kept);
+    lists
+        .filter_map(|(list, kept)| kept.then_some(list))
+        .collect()
+}
+
+/// Whose certificates, and which of them, a list is about: its issuer, and its distribution point if
+/// it says one (RFC 5280 section 5.2.5).
+fn scope<'a>(list: &'a CertificateRevocationList<'_>) -> (&'a [u8], Option<&'a [u8]>) {
+    let mut extensions = list.extensions().iter();
+    let point = extensions.find(|it| it.oid == OID_X509_EXT_ISSUER_DISTRIBUTION_POINT);
+    (list.issuer().as_raw(), point.map(|point| point.value))
+}
+
+/// By the numbers that their CA gives to them (RFC 5280 section 5.2.3), else by their time.
+fn is_newer(one: &CertificateRevocationList<'_>, other: &CertificateRevocationList<'_>) -> bool {
+    match (one.crl_number(), other.crl_number()) {
+        (Some(one), Some(other)) if one != other => one > other,
+        _ => one.last_update() > other.last_update(),
+    }
+}
+
+/// The issuers of those lists that none of these CAs has issued.
+pub(super) fn strangers(
+    lists: &[CertificateRevocationListDer<'_>],
+    cas: &[CertificateDer<'_>],
+) -> Vec<String> {
+    let cas = cas.iter().filter_map(|ca| parse_x509_certificate(ca).ok());
+    let cas: Vec<_> = cas.map(|(_, ca)| ca).collect();
+    let names: HashSet<_> = cas.iter().map(|ca| ca.subject().as_raw()).collect();
+    let lists = lists.iter().filter_map(|list| parse_x509_crl(list).ok());
+    let strange = lists.filter(|(_, list)| !names.contains(list.issuer().as_raw()));
+    strange.map(|(_, list)| list.issuer().to_string()).collect()
 }

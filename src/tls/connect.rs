@@ -112,5 +112,9 @@ fn make(mut reading: Reading, is_known: bool) -> Result<Made<ClientConfig>, TlsE
     };
     config.alpn_protocols = super::protocols();
     config.resumption = Resumption::disabled();
-    Ok(Made { config, terms })
+    Ok(Made {
+        config,
+        terms,
+        oddity: None,
+    })
 }

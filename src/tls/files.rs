@@ -139,9 +139,23 @@ impl Content {
         self.sections("certificate")
     }
 
-    /// Its revocation lists, at least one.
+    /// Its revocation lists, at least one, and of each CA the newest.
     pub(super) fn lists(&self) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
         self.sections("revocation list (X509 CRL)")
+            .map(certificate::newest)
+    }
+
+    /// What is to be said of its revocation lists when there are some of other CAs than those of `cas`.
+    pub(super) fn strange_lists(&self, cas: &Self) -> Result<Option<String>, TlsError> {
+        let strangers = certificate::strangers(&self.lists()?, &cas.certificates()?);
+        Ok(strangers.first().map(|first| {
+            let (key, file) = (self.file.key, self.file.path.display());
+            let (count, cas) = (strangers.len(), cas.file.path.display());
+            format!(
+                "tls.{key}: {file}: the list of {first} revokes nothing of the CAs in {cas}: none of \
+                 them has this name (such lists: {count})"
+            )
+        }))
     }
 
     /// Its private key, the first of them.

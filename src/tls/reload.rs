@@ -14,6 +14,8 @@ use crate::sys::clock;
 pub(super) struct Made<C> {
     pub(super) config: C,
     pub(super) terms: Vec<Term>,
+    /// What is odd about the files, although they can be used.
+    pub(super) oddity: Option<String>,
 }
 
 /// Makes something of a reading.
@@ -33,13 +35,14 @@ pub(super) struct Reloaded<C> {
 struct State<C> {
     config: Arc<C>,
     terms: Vec<Term>,
+    oddity: Option<String>,
     /// The last reading of which something came, or people were told why nothing did.
     settled: blake3::Hash,
     /// A bad reading since then. It may be that of files which are just being replaced, one after
     /// the other: only when the next look finds the same is it told of.
     suspect: Option<blake3::Hash>,
     looked: Instant,
-    /// When people were last told of certificates that expire.
+    /// When people were last told of certificates that expire, and of oddities.
     warned: Option<Instant>,
 }
 
@@ -52,10 +55,15 @@ impl<C> Reloaded<C> {
     ) -> Result<Self, TlsError> {
         let reading = Reading::of(&files);
         let settled = reading.fingerprint();
-        let Made { config, terms } = make(reading)?;
+        let Made {
+            config,
+            terms,
+            oddity,
+        } = make(reading)?;
         let state = State {
             config: Arc::new(config),
             terms,
+            oddity,
             settled,
             suspect: None,
             looked: clock::monotonic(),
@@ -80,6 +88,11 @@ impl<C> Reloaded<C> {
         self.state().terms.clone()
     }
 
+    /// What is odd about the files in force.
+    pub(super) fn oddity(&self) -> Option<String> {
+        self.state().oddity.clone()
+    }
+
     /// Reads the files again and, if they have changed, puts what they hold into force or says why
     /// that cannot be. Blocks.
     pub(super) fn look(&self) {
@@ -99,7 +112,7 @@ impl<C> Reloaded<C> {
         if is_news {
             self.replace(reading, was_there);
         }
-        self.warn_of_expiry();
+        self.warn();
     }
 
     /// As [`look`](Self::look), and in any case puts into force what is there, or says why not: the
@@ -107,7 +120,7 @@ impl<C> Reloaded<C> {
     pub(super) fn reload(&self) {
         let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         self.replace(Reading::of(&self.files), true);
-        self.warn_of_expiry();
+        self.warn();
     }
 
     /// As [`look`](Self::look), unless somebody has just looked: after a failed handshake, of which
@@ -131,6 +144,7 @@ impl<C> Reloaded<C> {
             Ok(made) => {
                 state.config = Arc::new(made.config);
                 state.terms = made.terms;
+                state.oddity = made.oddity;
                 state.warned = None;
                 None
             }
@@ -153,26 +167,23 @@ impl<C> Reloaded<C> {
         }
     }
 
-    /// Says once a day what expires soon.
-    fn warn_of_expiry(&self) {
+    /// Says once a day what expires soon or is odd.
+    fn warn(&self) {
         let (now, today) = (clock::monotonic(), clock::now());
         let mut state = self.state();
         let is_told = |told: Instant| now.duration_since(told) < EXPIRY_REPEAT;
         if state.warned.is_some_and(is_told) {
             return;
         }
-        let worries: Vec<_> = state
-            .terms
-            .iter()
-            .filter_map(|term| {
-                let worry = term.worry(today)?;
-                Some(format!(
-                    "tls.{}: {}: {worry}",
-                    term.key,
-                    term.file.display()
-                ))
-            })
-            .collect();
+        let worries = state.terms.iter().filter_map(|term| {
+            let worry = term.worry(today)?;
+            Some(format!(
+                "tls.{}: {}: {worry}",
+                term.key,
+                term.file.display()
+            ))
+        });
+        let worries: Vec<_> = worries.chain(state.oddity.clone()).collect();
         if worries.is_empty() {
             return;
         }

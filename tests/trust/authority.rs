@@ -85,10 +85,15 @@ impl Authority {
 
     /// Its list of revoked certificates.
     pub fn revoke(&self, revoked: &[&Certified]) -> String {
+        self.revoke_by(1, 2020, revoked)
+    }
+
+    /// Its list with this number, of this year.
+    pub fn revoke_by(&self, number: u64, year: i32, revoked: &[&Certified]) -> String {
         let list = CertificateRevocationListParams {
-            this_update: date_time_ymd(2020, 1, 1),
+            this_update: date_time_ymd(year, 1, 1),
             next_update: date_time_ymd(2120, 1, 1),
-            crl_number: SerialNumber::from(1),
+            crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
             revoked_certs: revoked
                 .iter()

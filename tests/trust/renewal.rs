@@ -79,6 +79,62 @@ fn a_revoked_client_is_refused_at_its_next_connection() {
 }
 
 #[test]
+fn of_several_lists_of_a_ca_the_newest_counts() {
+    let mut guarded = Guarded::start("");
+    let bad = guarded.authority.certify("bad");
+    let good = guarded.authority.certify("good");
+    let crl = guarded.revoke(&[]);
+    let list = |number, year, revoked: &[_]| guarded.authority.revoke_by(number, year, revoked);
+    // By number, whatever their times; with equal numbers by time; a longer number is a larger one.
+    for (old, new) in [
+        (list(1, 2020, &[&good]), list(2, 2021, &[&bad])),
+        (list(2, 2021, &[&good]), list(3, 2020, &[&bad])),
+        (list(255, 2020, &[&good]), list(256, 2020, &[&bad])),
+        (list(7, 2020, &[&good]), list(7, 2021, &[&bad])),
+    ] {
+        for lists in [format!("{old}{new}"), format!("{new}{old}")] {
+            let before = reloads(&guarded.server);
+            put(&crl, &lists, 0o644);
+            guarded.server.process().signal(Signal::HUP);
+            wait_until("they are read", || reloads(&guarded.server) > before);
+            let asks = |own| {
+                let met = Speaker::meet(guarded.server.port, &guarded.authority, Some(own));
+                met.and_then(|mut met| met.ask("HEAD", "/", "", b""))
+            };
+            assert!(asks(&bad).is_err(), "it is on the newer list");
+            assert_eq!(asks(&good).unwrap().status, 200, "it no longer is");
+        }
+    }
+}
+
+#[test]
+fn a_list_of_no_ca_of_ours_is_warned_of() {
+    let mut guarded = Guarded::start("");
+    let bad = guarded.authority.certify("bad");
+    let crl = guarded.revoke(&[&bad]);
+    let words = format!("{}: the list of CN=Other revokes nothing", crl.display());
+    let other = Authority::new("Other").revoke(&[]);
+    put(&crl, &(other + &guarded.authority.revoke(&[&bad])), 0o644);
+    guarded.server.process().signal(Signal::HUP);
+    wait_until("it is warned of", || {
+        let output = guarded.server.output();
+        output.contains("WARN") && output.contains(&words)
+    });
+    let met = Speaker::meet(guarded.server.port, &guarded.authority, Some(&bad));
+    let asked = met.and_then(|mut met| met.ask("HEAD", "/", "", b""));
+    assert!(asked.is_err(), "our own CA's list counts");
+    // At the next start too.
+    guarded.server.terminate();
+    let told = |server: &Server| server.output().matches(&words).count();
+    let before = told(&guarded.server);
+    guarded.server.restart();
+    wait_until("it is warned of again", || told(&guarded.server) > before);
+    let config = guarded.server.config();
+    let checked = common::run(["check", "-f", config.to_str().unwrap()]);
+    assert!(checked.status.success() && common::said(&checked).contains(&words));
+}
+
+#[test]
 fn a_key_that_others_can_read_is_not_taken_up() {
     let mut guarded = Guarded::start("");
     let before = reloads(&guarded.server);

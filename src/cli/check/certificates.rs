@@ -22,7 +22,13 @@ impl Certificates {
         let mut found = Self::default();
         if let Some(tls) = &server.tls {
             match Acceptor::load(tls, Purpose::Look) {
-                Ok(acceptor) => found.comment("", &acceptor.terms()),
+                Ok(acceptor) => {
+                    found.comment("", &acceptor.terms());
+                    if let Some(oddity) = acceptor.oddity() {
+                        // Writing to a String cannot fail.
+                        let _ = writeln!(found.comments, "# {oddity}");
+                    }
+                }
                 Err(error) => {
                     let place = Place::ServerTls(error.key);
                     found.faults.push(tls_fault(file, place, &error));
