@@ -131,7 +131,7 @@ pub(super) fn try_ownership(
         };
         let problem = format!("the server cannot give files away and go on writing them: {error}");
         let hint = "that needs CAP_CHOWN, and CAP_DAC_OVERRIDE for another user's files; a group \
-                    needs neither if the server's user is in it";
+                    needs neither if the server's user is in it, and no PrivateUsers= hides it";
         bad(config::fault_at(file, Place::Files(key), &problem, hint))
     })
 }

@@ -7,9 +7,11 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use rustix::process::{getgid, getuid};
 use tempfile::TempDir;
 
-use crate::common::{self, Client, Server, deliver, program, said, wait_until};
+use super::authority::{Authority, put};
+use crate::common::{self, Client, Server, deliver, program, said, wait_until, yaml};
 
 /// Any user that owns nothing.
 pub const NOBODY: u32 = 65534;
@@ -118,11 +120,27 @@ fn the_filters_let_pass_what_the_daemons_call() {
         let words = ["strace", "-D", "-f", "-qq", "-o", trace.to_str().unwrap()];
         words.map(str::to_owned)
     };
-    let mut server = Server::start(&home.path().join("server"), "");
+    let authority = Authority::new("CA");
+    let ca = home.path().join("ca.pem");
+    put(&ca, authority.pem(), 0o644);
+    let tls = |name: &str, ca_key: &str| {
+        let (cert, key) = authority.certify(name).put(home.path(), name);
+        let (cert, key, ca) = (yaml(&cert), yaml(&key), yaml(&ca));
+        format!("tls: {{cert: {cert}, key: {key}, {ca_key}: {ca}}}\n")
+    };
+    // To itself it may give files whoever it is, and does so by the same calls.
+    let config = format!(
+        "{}authorize: [{{identity: web1, paths: /}}]\nfiles: {{owner: {}, group: {}}}\n",
+        tls("localhost", "client_ca"),
+        getuid().as_raw(),
+        getgid().as_raw()
+    );
+    let mut server = Server::start(&home.path().join("server"), &config);
     let words = strace(&traces[0]);
     server.wrap(&words.each_ref().map(String::as_str));
     server.restart();
-    let config = deliver(&[("logs", &logs.join("*"))], &[&server.url()]);
+    let url = format!("https://localhost:{}/", server.port);
+    let config = deliver(&[("logs", &logs.join("*"))], &[&url]) + "  " + &tls("web1", "ca");
     let client = Client::configure(&home.path().join("client"), &config);
     let mut command = Command::new(&strace(&traces[1])[0]);
     command.args(&strace(&traces[1])[1..]).arg(program());
@@ -139,13 +157,13 @@ fn the_filters_let_pass_what_the_daemons_call() {
     });
     daemon.terminate();
     server.terminate();
-    for (trace, name) in traces
-        .iter()
-        .zip(["shaftlog-server.service", "shaftlog-client.service"])
-    {
+    for (trace, name, needed) in [
+        (&traces[0], "shaftlog-server.service", "fchown"),
+        (&traces[1], "shaftlog-client.service", "linkat"),
+    ] {
         let (called, allowed) = (called(trace), allowed(&unit(name)));
         assert!(
-            called.contains("openat2") && called.len() > 20,
+            called.contains("openat2") && called.contains(needed) && called.len() > 20,
             "{called:?}"
         );
         let refused: Vec<_> = called.difference(&allowed).collect();
