@@ -23,6 +23,7 @@ mod trust {
     pub mod limits;
     pub mod modes;
     pub mod own_users;
+    pub mod plain;
     pub mod privileges;
     pub mod quotas;
     pub mod renewal;
