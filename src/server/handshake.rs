@@ -110,3 +110,43 @@ impl Handshakes {
 /// The answer to a request that came without TLS.
 const PLAIN: &[u8] = b"HTTP/1.1 400 This port speaks TLS: use https\r\n\
     shaftlog-problem: method\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::net::TcpListener;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::config::tls::{CertifiedKey, ClientAuth, ServerTls};
+    use crate::limits::TLS_LOOK_AGAIN;
+    use crate::tls::issue;
+
+    /// Nobody else looks at the files here.
+    #[tokio::test]
+    async fn a_failed_handshake_has_the_files_looked_at() {
+        let home = tempfile::TempDir::new().unwrap();
+        issue::init(home.path()).unwrap();
+        let [old, new] = ["old", "new"].map(|name| issue::issue(home.path(), name, 90).unwrap());
+        let own = CertifiedKey {
+            cert: old.cert.clone(),
+            key: old.key.clone(),
+        };
+        let clients = ClientAuth::None;
+        let acceptor = Arc::new(Acceptor::load(&ServerTls { own, clients }).unwrap());
+        let handshakes = Handshakes::new(Arc::clone(&acceptor));
+        std::fs::rename(new.key, old.key).unwrap();
+        std::fs::rename(new.cert, old.cert).unwrap();
+        // The last look has to be so long ago.
+        sleep(TLS_LOOK_AGAIN).await;
+        assert_eq!(acceptor.terms()[0].subject, "CN=old");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut stranger = TcpStream::connect(address).await.unwrap();
+        stranger.write_all(b"\0nonsense").await.unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        assert!(handshakes.shake(stream, peer.ip()).await.is_err());
+        assert_eq!(acceptor.terms()[0].subject, "CN=new");
+    }
+}

@@ -159,3 +159,49 @@ impl AsyncWrite for Metered {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::config::tls::{CertifiedKey, ClientAuth, DestinationTls, ServerTls};
+    use crate::limits::TLS_LOOK_AGAIN;
+    use crate::tls::{Acceptor, issue};
+
+    /// Nobody else looks at the files here.
+    #[tokio::test]
+    async fn after_a_failed_handshake_the_files_are_looked_at_before_the_next() {
+        let home = tempfile::TempDir::new().unwrap();
+        let (known, other) = (home.path().join("known"), home.path().join("other"));
+        let known = issue::init(&known).unwrap().ca;
+        let others = issue::init(&other).unwrap().ca;
+        let own = issue::issue(&other, "server", 90).unwrap();
+        let own = CertifiedKey {
+            cert: own.cert,
+            key: own.key,
+        };
+        let clients = ClientAuth::None;
+        let acceptor = Arc::new(Acceptor::load(&ServerTls { own, clients }).unwrap());
+        let below = Connector::InProcess(Arc::new(move || {
+            let (ours, theirs) = duplex(64 * 1024);
+            let acceptor = Arc::clone(&acceptor);
+            tokio::spawn(async move { acceptor.accept(theirs).await.map(drop).map_err(drop) });
+            Ok(Box::new(ours))
+        }));
+        let settings = DestinationTls {
+            ca: Some(known.clone()),
+            own: None,
+            server_name: "server".try_into().unwrap(),
+        };
+        let tls = tls::Connector::load("server".to_owned(), &settings).unwrap();
+        let connector = Connector::Tls(Arc::new(tls), Box::new(below));
+        let destination = Destination::parse("https://server/").unwrap();
+        assert!(connector.connect(&destination).await.is_err());
+        std::fs::rename(others, known).unwrap();
+        // The last look has to be so long ago.
+        sleep(TLS_LOOK_AGAIN).await;
+        assert!(connector.connect(&destination).await.is_ok());
+    }
+}
