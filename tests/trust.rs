@@ -11,6 +11,8 @@
 )]
 
 mod common;
+#[path = "delivery/faults.rs"]
+mod faults;
 
 mod trust {
     pub mod authority;

@@ -42,6 +42,7 @@ struct Shared {
     accepted: AtomicU64,
     open: AtomicU64,
     most_open: AtomicU64,
+    ended: AtomicU64,
     sent: AtomicU64,
     bodies: AtomicU64,
     over: AtomicBool,
@@ -64,6 +65,7 @@ impl Proxy {
             accepted: AtomicU64::new(0),
             open: AtomicU64::new(0),
             most_open: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             bodies: AtomicU64::new(0),
             over: AtomicBool::new(false),
@@ -100,6 +102,16 @@ impl Proxy {
     /// The most connections that were open at once.
     pub fn most_open(&self) -> u64 {
         self.shared.most_open.load(Ordering::Relaxed)
+    }
+
+    /// Connections that are open now.
+    pub fn open(&self) -> u64 {
+        self.shared.open.load(Ordering::Relaxed)
+    }
+
+    /// Connections that have ended, by whichever side.
+    pub fn ended(&self) -> u64 {
+        self.shared.ended.load(Ordering::Relaxed)
     }
 
     /// Bytes sent towards the server so far.
@@ -140,6 +152,7 @@ impl Shared {
             let _ = server.shutdown(Shutdown::Both);
         }
         self.open.fetch_sub(1, Ordering::Relaxed);
+        self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Moves bytes both ways until one side ends or the fault strikes.
