@@ -267,8 +267,14 @@ fn no_bad_client_gets_in_and_the_next_good_one_is_served() {
     assert_eq!(guarded.answers(Some(&chain(&guarded, 1))), Some(204));
 }
 
-/// A client of a server with this certificate and this `tls`, after a `sync`.
-fn sync_to(certified: &Certified, authority: &Authority, tls: &str) -> (Output, Server, TempDir) {
+/// A client of a server with this certificate and this `tls`, after a `sync`, on a platform that
+/// believes that CA.
+fn sync_to(
+    certified: &Certified,
+    authority: &Authority,
+    tls: &str,
+    platform: &Authority,
+) -> (Output, Server, TempDir) {
     let home = TempDir::new().unwrap();
     let logs = home.path().join("logs");
     std::fs::create_dir(&logs).unwrap();
@@ -280,7 +286,10 @@ fn sync_to(certified: &Certified, authority: &Authority, tls: &str) -> (Output, 
     let ca = yaml(&home.path().join("ca.pem"));
     let config = config + &tls.replace("CA", &ca);
     let client = Client::configure(&home.path().join("client"), &config);
-    let output = client.sync(&["--patience", "1s"]);
+    let roots = home.path().join("platform.pem");
+    put(&roots, platform.pem(), 0o644);
+    let roots = format!("SSL_CERT_FILE={}", roots.display());
+    let output = client.sync_wrapped(&["env".to_owned(), roots], &["--patience", "1s"]);
     (output, server, home)
 }
 
@@ -293,7 +302,8 @@ fn servers_that_are_not_believed_get_nothing() {
             change(params);
         })
     };
-    let foreign = Authority::new("CA").certify("localhost");
+    let (other, platform) = (Authority::new("CA"), Authority::new("Platform"));
+    let foreign = other.certify("localhost");
     let known = "  tls: {ca: CA}\n";
     for (what, certified, tls, words) in [
         ("another CA's", foreign, known, "certificate"),
@@ -328,9 +338,15 @@ fn servers_that_are_not_believed_get_nothing() {
             "certificate",
         ),
         (
-            "the platform's CAs",
+            "none of the platform's CAs",
             authority.certify("localhost"),
             "",
+            "certificate",
+        ),
+        (
+            "one of the platform's CAs, where others are given",
+            platform.certify("localhost"),
+            known,
             "certificate",
         ),
         (
@@ -340,19 +356,22 @@ fn servers_that_are_not_believed_get_nothing() {
             "not valid for name",
         ),
     ] {
-        let (output, server, _home) = sync_to(&certified, &authority, tls);
+        let (output, server, _home) = sync_to(&certified, &authority, tls, &platform);
         assert_eq!(output.status.code(), Some(3), "{what}: {}", said(&output));
         assert!(said(&output).contains(words), "{what}: {}", said(&output));
         assert!(common::tree(&server.datadir).is_empty(), "{what}");
     }
-    let other = authority.certify("log1.example.net");
-    let (output, server, _home) = sync_to(
-        &other,
-        &authority,
-        "  tls: {ca: CA, server_name: log1.example.net}\n",
-    );
-    assert!(output.status.success(), "{}", said(&output));
-    assert!(server.holds("logs/log", b"secret\n"));
+    for (certified, tls) in [
+        (
+            authority.certify("log1.example.net"),
+            "  tls: {ca: CA, server_name: log1.example.net}\n",
+        ),
+        (platform.certify("localhost"), ""),
+    ] {
+        let (output, server, _home) = sync_to(&certified, &authority, tls, &platform);
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(server.holds("logs/log", b"secret\n"));
+    }
 }
 
 #[test]

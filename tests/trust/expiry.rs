@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use rcgen::date_time_ymd;
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use rcgen::{CertificateParams, date_time_ymd};
 use serde_json::{Value, json};
 
-use super::authority::{dns, put};
+use super::authority::{Certified, dns, put};
 use super::certificates::Guarded;
 use crate::common::{Client, deliver, run, said, wait_until, yaml};
 
@@ -111,4 +112,70 @@ fn inspect_shows_how_long_certificates_and_lists_are_good() {
         client.datadir.as_os_str(),
     ]);
     assert!(!said(&output).contains("certificates"), "{}", said(&output));
+}
+
+#[test]
+fn what_expires_within_thirty_days_is_warned_of_by_whose_it_is_and_shown() {
+    let mut guarded = Guarded::start("");
+    let home = guarded.home.path().to_owned();
+    let end = Timestamp::now() + SignedDuration::from_hours(24 * 10);
+    let end = end.to_zoned(TimeZone::UTC).date();
+    let soon = |name: &str| -> Certified {
+        guarded
+            .authority
+            .certify_with(|params: &mut CertificateParams| {
+                params.subject_alt_names = vec![dns(name)];
+                let (month, day) = (end.month().cast_unsigned(), end.day().cast_unsigned());
+                params.not_after = date_time_ymd(end.year().into(), month, day);
+            })
+    };
+    soon("localhost").put(&home, "own");
+    let (cert, key) = soon("x").put(&home, "x");
+    guarded.server.terminate();
+    guarded.server.restart();
+    let logs = home.join("logs");
+    fs::create_dir(&logs).unwrap();
+    fs::write(logs.join("log"), "line\n").unwrap();
+    let url = format!("https://localhost:{}/x/", guarded.server.port);
+    let tls = format!(
+        "  tls: {{ca: {}, cert: {}, key: {}}}\n",
+        yaml(&home.join("client_ca.pem")),
+        yaml(&cert),
+        yaml(&key)
+    );
+    let config = deliver(&[("logs", &logs.join("*"))], &[&url]) + &tls;
+    let mut client = Client::start(&home.join("client"), &config);
+    // It is still good, and believed.
+    wait_until("the line arrives", || {
+        guarded.server.holds("x/logs/log", b"line\n")
+    });
+    for (output, config, cert) in [
+        (
+            guarded.server.output(),
+            guarded.server.config(),
+            home.join("own.pem"),
+        ),
+        (client.process().output(), client.config(), cert),
+    ] {
+        let place = format!("tls.cert: {}: expires in ", cert.display());
+        let until = format!(" days, at {end}T00:00:00Z");
+        let warnings = output.lines().filter(|line| line.contains("expire"));
+        let warnings: Vec<_> = warnings.collect();
+        assert_eq!(warnings.len(), 1, "{output}");
+        assert!(
+            warnings[0].contains("WARN")
+                && warnings[0].contains(&place)
+                && warnings[0].contains(&until),
+            "{output}"
+        );
+        let rows = certificates(&config);
+        let state = |key: &str| rows.iter().find(|row| row["key"] == key).unwrap()["state"].clone();
+        assert_eq!(state("cert"), "expires_soon", "{rows:?}");
+        let ca = if rows.iter().any(|row| row["key"] == "ca") {
+            "ca"
+        } else {
+            "client_ca"
+        };
+        assert_eq!(state(ca), "good", "{rows:?}");
+    }
 }

@@ -2,10 +2,13 @@
 
 use std::fs;
 
-use super::authority::{Authority, put};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::authority::{Authority, put, uri};
 use super::certificates::Guarded;
 use super::speaker::{Said, Speaker};
-use crate::common::{self, Server, yaml};
+use crate::common::{self, Client, Server, append, deliver, run, said, yaml};
 
 /// Ways of saying `/hostb/log`, or of coming near it, for somebody who is `hosta`.
 const SPELLINGS: &[&str] = &[
@@ -133,8 +136,82 @@ fn the_writer_is_the_identity() {
 }
 
 #[test]
+fn a_client_with_a_uri_delivers_what_is_its_own_and_is_the_writer() {
+    const URI: &str = "spiffe://example.net/Web/1";
+    let home = TempDir::new().unwrap();
+    let logs = home.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    let authority = Authority::new("CA");
+    let (cert, key) = authority.certify("localhost").put(home.path(), "own");
+    let ca = home.path().join("ca.pem");
+    put(&ca, authority.pem(), 0o644);
+    let (tls, ca) = (
+        format!("cert: {}, key: {}", yaml(&cert), yaml(&key)),
+        yaml(&ca),
+    );
+    let rules = "authorize: [{identity: 'spiffe://example.net/Web/*', paths: /web}]";
+    let config = format!("tls: {{{tls}, client_ca: {ca}}}\n{rules}\n");
+    let server = Server::start(&home.path().join("server"), &config);
+    let own = authority.certify_with(|params| params.subject_alt_names = vec![uri(URI)]);
+    let (cert, key) = own.put(home.path(), "client");
+    let url = format!("https://localhost:{}/web/", server.port);
+    let config = format!(
+        "{}  tls: {{ca: {ca}, cert: {}, key: {}}}\n",
+        deliver(&[("logs", &logs.join("*"))], &[&url]),
+        yaml(&cert),
+        yaml(&key)
+    );
+    let client = Client::configure(&home.path().join("client"), &config);
+    for lines in ["one\n", "two\n"] {
+        append(&logs.join("log"), lines);
+        let output = client.sync(&[]);
+        assert!(output.status.success(), "{}", said(&output));
+    }
+    assert!(server.holds("web/logs/log", b"one\ntwo\n"));
+    let rows = common::rows(&server.datadir, "files");
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(rows[0]["writer"], URI, "{rows:?}");
+    // In the evidence too, of what is there and of what was.
+    for is_present in [true, false] {
+        let output = run([
+            "db".as_ref(),
+            "history".as_ref(),
+            "/web/logs/log".as_ref(),
+            "--json".as_ref(),
+            "--datadir".as_ref(),
+            server.datadir.as_os_str(),
+        ]);
+        assert!(output.status.success(), "{}", said(&output));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let rows = text.lines().map(|row| serde_json::from_str(row).unwrap());
+        let rows: Vec<Value> = rows.collect();
+        let last = rows.last().unwrap();
+        assert_eq!(
+            (&last["length"], &last["present"]),
+            (&8.into(), &is_present.into())
+        );
+        assert!(rows.iter().all(|row| row["writer"] == URI), "{text}");
+        if is_present {
+            let output = run([
+                "quarantine".as_ref(),
+                "/web/logs/log".as_ref(),
+                "--config".as_ref(),
+                server.config().as_os_str(),
+            ]);
+            assert!(output.status.success(), "{}", said(&output));
+        }
+    }
+    // By its case it is another one, which has nothing.
+    let other = URI.to_ascii_lowercase();
+    let other = authority.certify_with(|params| params.subject_alt_names = vec![uri(&other)]);
+    let mut other = Speaker::meet(server.port, &authority, Some(&other)).unwrap();
+    let said = other.ask("HEAD", "/web/logs/log", "", b"").unwrap();
+    assert_eq!(said.status, 403, "{said:?}");
+}
+
+#[test]
 fn rules_give_shared_paths_and_patterns() {
-    let home = tempfile::TempDir::new().unwrap();
+    let home = TempDir::new().unwrap();
     let authority = Authority::new("CA");
     let (cert, key) = authority.certify("localhost").put(home.path(), "own");
     let ca = home.path().join("ca.pem");
@@ -181,7 +258,7 @@ fn who_shows_no_certificate_is_asked_where_it_comes_from() {
         assert_eq!(known.ask("HEAD", "/x/log", "", b"").unwrap().status, 404);
         assert_eq!(known.ask("HEAD", "/y/log", "", b"").unwrap().status, 403);
     }
-    let home = tempfile::TempDir::new().unwrap();
+    let home = TempDir::new().unwrap();
     let server = Server::start(&home.path().join("server"), "allow: [192.0.2.7, '::1']\n");
     let answer = plain(
         server.port,
