@@ -149,14 +149,13 @@ fn what_expires_within_thirty_days_is_warned_of_by_whose_it_is_and_shown() {
     wait_until("the line arrives", || {
         guarded.server.holds("x/logs/log", b"line\n")
     });
-    for (output, config, cert) in [
-        (
-            guarded.server.output(),
-            guarded.server.config(),
-            home.join("own.pem"),
-        ),
-        (client.process().output(), client.config(), cert),
+    let configs = [guarded.server.config(), client.config()];
+    for (daemon, config, cert) in [
+        (guarded.server.process(), &configs[0], home.join("own.pem")),
+        (client.process(), &configs[1], cert),
     ] {
+        wait_until("it is warned of", || daemon.output().contains("expire"));
+        let output = daemon.output();
         let place = format!("tls.cert: {}: expires in ", cert.display());
         let until = format!(" days, at {end}T00:00:00Z");
         let warnings = output.lines().filter(|line| line.contains("expire"));
@@ -168,7 +167,7 @@ fn what_expires_within_thirty_days_is_warned_of_by_whose_it_is_and_shown() {
                 && warnings[0].contains(&until),
             "{output}"
         );
-        let rows = certificates(&config);
+        let rows = certificates(config);
         let state = |key: &str| rows.iter().find(|row| row["key"] == key).unwrap()["state"].clone();
         assert_eq!(state("cert"), "expires_soon", "{rows:?}");
         let ca = if rows.iter().any(|row| row["key"] == "ca") {
