@@ -210,6 +210,7 @@ fn paths() {
             count += 1;
         }
     }
+    assert_eq!(guarded.evidence(), Ok(()));
     println!("paths: {count} rows");
     assert_eq!(count, ROWS);
 }

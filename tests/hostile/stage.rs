@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::row::{Expected, Leaves, Row, Sent};
 use crate::authority::{Authority, Certified, put};
-use crate::common::{self, Server, wait_until};
+use crate::common::{self, Server, wait_for, wait_until};
 use crate::contract;
 use crate::http::{Answer, Asked, Connection};
 use crate::speaker::Speaker;
@@ -35,7 +35,10 @@ pub struct Stage {
 struct State {
     files: BTreeMap<PathBuf, (u64, blake3::Hash)>,
     outside: BTreeMap<PathBuf, (u64, blake3::Hash)>,
+    /// Every row of every table but those of usage.
     rows: Vec<Value>,
+    /// Files and bytes that are charged to each client.
+    usage: BTreeMap<String, (u64, u64)>,
 }
 
 /// The first bytes of a file.
@@ -46,7 +49,9 @@ impl Stage {
         let home = TempDir::new().unwrap();
         fs::create_dir(home.path().join("outside")).unwrap();
         fs::write(home.path().join("outside/secret"), "secret").unwrap();
-        let server = Server::start(&home.path().join("data"), config);
+        // Under a quota, what broken bodies leave is charged too.
+        let config = format!("quota: {{bytes: 1T}}\n{config}");
+        let server = Server::start(&home.path().join("data"), &config);
         let stage = Self {
             server,
             tls: None,
@@ -105,6 +110,7 @@ impl Stage {
                 failures.push(format!("* {}: {problem}", row.name));
             }
         }
+        failures.extend(self.evidence().err());
         let failed = failures.len();
         assert!(failed == 0, "{failed} of {count}:\n{}", failures.join("\n"));
         count
@@ -192,18 +198,66 @@ impl Stage {
     fn state(&self) -> State {
         let mut files = common::tree(&self.server.datadir);
         files.remove(Path::new("good"));
-        let mut rows = common::rows(&self.server.datadir, "files");
+        let (usage, mut rows): (Vec<_>, Vec<_>) = common::inspect(&self.server.datadir)
+            .into_iter()
+            .partition(|row| row["table"] == "usage");
         rows.retain(|row| row["path"] != "/good");
+        // Everybody here is one client, who pays for `/good` too.
+        let number = |value: &Value| value.as_u64().unwrap();
+        let charged = usage.iter().map(|row| {
+            let (files, bytes) = (number(&row["files"]), number(&row["bytes"]));
+            let good = self.good as u64;
+            let rest = (files - good.min(1), bytes - good);
+            (row["client"].as_str().unwrap().to_owned(), rest)
+        });
         State {
             files,
             outside: common::tree(&self.outside()),
             rows,
+            usage: charged.collect(),
         }
+    }
+
+    /// No file has had another life or other bytes, and what is charged for all of them together is
+    /// what is charged for each.
+    pub fn evidence(&self) -> Result<(), String> {
+        let datadir = self.server.datadir.as_os_str();
+        let asked = |words: &[&str]| {
+            let words = words.iter().map(OsStr::new);
+            let output =
+                common::run(words.chain(["--json".as_ref(), "--datadir".as_ref(), datadir]));
+            let is_good = output.status.success();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            is_good.then_some(text).ok_or_else(|| common::said(&output))
+        };
+        for row in common::rows(&self.server.datadir, "files") {
+            let path = row["path"].as_str().ok_or("a path")?;
+            let text = asked(&["db", "history", path])?;
+            let past = text.lines().map(serde_json::from_str::<Value>);
+            let past: Vec<_> = past.collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+            let [former @ .., present] = &past[..] else {
+                return Err(format!("* history: nothing of {path}"));
+            };
+            // A row that appends more than once may do so in two minutes.
+            let is_right = present["length"] == row["length"]
+                && present["blake3"] == row["blake3"]
+                && former
+                    .iter()
+                    .all(|it| self.is_prefix(it) && it["life"] == present["life"]);
+            if !is_right {
+                return Err(format!("* history: {text}"));
+            }
+        }
+        let found = asked(&["db", "check"])?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        Err(format!("* check: {found}"))
     }
 
     /// Every file and every row is as before, but for what the row leaves.
     fn unchanged(&mut self, mut before: State, leaves: &Leaves) -> Result<(), String> {
-        let after = self.state();
+        let mut after = self.state();
         match leaves {
             Leaves::Same => {}
             Leaves::File(path, bytes) => {
@@ -220,7 +274,10 @@ impl Stage {
                 }
                 before.rows.insert(at, row.clone());
             }
-            Leaves::Tail(path, bytes) => before.add(path.as_bytes(), bytes),
+            Leaves::Tail(path, bytes) => {
+                before.add(path.as_bytes(), bytes);
+                after = self.charged(&before);
+            }
             Leaves::Dripped(path, byte) => {
                 let came = self.server.file(path).unwrap_or_default();
                 let is_right = (1..900).contains(&came.len()) && came.iter().all(|it| it == byte);
@@ -228,6 +285,7 @@ impl Stage {
                     return Err(format!("it left {came:?}"));
                 }
                 before.add(path.as_bytes(), &came);
+                after = self.charged(&before);
             }
         }
         if before == after {
@@ -235,6 +293,24 @@ impl Stage {
             return Ok(());
         }
         Err(format!("it changed something: {before:?} became {after:?}"))
+    }
+
+    /// Whether a row of the history vouches for what its file holds still.
+    fn is_prefix(&self, row: &Value) -> bool {
+        let file = row["path"].as_str().and_then(|path| self.server.file(path));
+        let length = row["length"]
+            .as_u64()
+            .and_then(|it| usize::try_from(it).ok());
+        let prefix = file.as_deref().zip(length);
+        let prefix = prefix.and_then(|(file, length)| file.get(..length));
+        prefix.is_some_and(|it| row["blake3"] == blake3::hash(it).to_hex().as_str())
+    }
+
+    /// How it is when what a broken body has left is charged, of which no answer tells.
+    fn charged(&self, expected: &State) -> State {
+        wait_for("it is charged", || {
+            Some(self.state()).filter(|state| state.usage == expected.usage)
+        })
     }
 
     fn next_range(&self) -> String {
@@ -296,6 +372,10 @@ impl State {
         let path = Path::new(OsStr::from_bytes(path)).to_owned();
         let entry = (bytes.len() as u64, blake3::hash(bytes));
         self.files.insert(path, entry);
+        for (files, charged) in self.usage.values_mut() {
+            *files += 1;
+            *charged += bytes.len() as u64;
+        }
     }
 }
 
