@@ -121,7 +121,7 @@ mod tests {
     use super::*;
     use crate::config::tls::{CertifiedKey, ClientAuth, ServerTls};
     use crate::limits::TLS_LOOK_AGAIN;
-    use crate::tls::issue;
+    use crate::tls::{Purpose, issue};
 
     /// Nobody else looks at the files here.
     #[tokio::test]
@@ -134,7 +134,7 @@ mod tests {
             key: old.key.clone(),
         };
         let clients = ClientAuth::None;
-        let acceptor = Arc::new(Acceptor::load(&ServerTls { own, clients }).unwrap());
+        let acceptor = Arc::new(Acceptor::load(&ServerTls { own, clients }, Purpose::Use).unwrap());
         let handshakes = Handshakes::new(Arc::clone(&acceptor));
         std::fs::rename(new.key, old.key).unwrap();
         std::fs::rename(new.cert, old.cert).unwrap();

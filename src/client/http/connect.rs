@@ -183,7 +183,7 @@ mod tests {
             key: own.key,
         };
         let clients = ClientAuth::None;
-        let acceptor = Arc::new(Acceptor::load(&ServerTls { own, clients }).unwrap());
+        let acceptor = Arc::new(Acceptor::load(&ServerTls { own, clients }, Purpose::Use).unwrap());
         let below = Connector::InProcess(Arc::new(move || {
             let (ours, theirs) = duplex(64 * 1024);
             let acceptor = Arc::clone(&acceptor);
@@ -195,7 +195,7 @@ mod tests {
             own: None,
             server_name: "server".try_into().unwrap(),
         };
-        let tls = tls::Connector::load("server".to_owned(), &settings).unwrap();
+        let tls = tls::Connector::load("server".to_owned(), &settings, Purpose::Use).unwrap();
         let connector = Connector::Tls(Arc::new(tls), Box::new(below));
         let destination = Destination::parse("https://server/").unwrap();
         assert!(connector.connect(&destination).await.is_err());
