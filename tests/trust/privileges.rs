@@ -2,7 +2,7 @@
 //! the units give them.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -223,4 +223,56 @@ fn a_client_with_its_three_capabilities_delivers_what_is_not_its_own() {
     assert!(server.holds("logs/secret.log", b"one\n"));
     let stat = fs::metadata(logs.join("secret.log")).unwrap();
     assert_eq!(stat.permissions().mode() & 0o7777, 0o600, "it is as it was");
+}
+
+/// Whether somebody else still writes a file of root's is asked with a lease, which is what the third
+/// capability is for; no look at other processes would do, which the unit hides.
+#[test]
+#[ignore = "needs root"]
+fn the_third_capability_shows_who_still_writes_a_file() {
+    for (capabilities, tells) in [(&CAPABILITIES[..], true), (&CAPABILITIES[..2], false)] {
+        let home = TempDir::new().unwrap();
+        let logs = home.path().join("logs");
+        fs::create_dir(&logs).unwrap();
+        let log = |name: &str| logs.join(name);
+        fs::write(log("written"), "one\n").unwrap();
+        fs::write(log("other"), "two\n").unwrap();
+        let writer = OpenOptions::new()
+            .append(true)
+            .open(log("written"))
+            .unwrap();
+        let server = Server::start(&home.path().join("server"), "");
+        let config = deliver(&[("logs", &log("*"))], &[&server.url()]);
+        let config = format!("release_after: 200ms\nscan_interval: 300ms\n{config}");
+        let mut client = Client::configure(&home.path().join("client"), &config);
+        fs::create_dir(&client.datadir).unwrap();
+        chown(&client.datadir, Some(NOBODY), Some(NOBODY)).unwrap();
+        client.wrapper = as_user(NOBODY, capabilities);
+        client.restart();
+        wait_until("both arrive", || {
+            server.holds("logs/written", b"one\n") && server.holds("logs/other", b"two\n")
+        });
+        let released = |name: &str| {
+            let events = common::rows(&client.datadir, "events");
+            let found = events
+                .iter()
+                .find(|event| event["kind"] == "released" && event["name"] == *name);
+            found.map(|event| event["detail"].as_str().unwrap().to_owned())
+        };
+        fs::remove_file(log("written")).unwrap();
+        fs::remove_file(log("other")).unwrap();
+        wait_until("one is let go of", || released("logs/other").is_some());
+        let said = released("logs/other").unwrap();
+        let words = if tells {
+            "open nowhere for writing"
+        } else {
+            "could not be told"
+        };
+        assert!(said.contains(words), "{said}");
+        if tells {
+            assert!(client.datadir.join("logs/written").exists());
+            drop(writer);
+        }
+        wait_until("so is the other", || released("logs/written").is_some());
+    }
 }
