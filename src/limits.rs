@@ -201,12 +201,15 @@ pub const REGEX_BYTES: usize = 1024 * 1024;
 /// Connections that a server has open at once (`limits: connections`), as far as its descriptors go,
 /// half of which are for files, or two for each of `limits: requests`; more wait in the kernel's queue.
 pub const SERVER_CONNECTIONS: usize = 16_384;
-/// Longest time that a server keeps a connection: a client whose certificate was revoked, or has
-/// expired, then has to show it again. Longer than [`CONNECTION_AGE`], so that ours never notice.
+/// Age from which a server takes no more requests on a connection: a client whose certificate was revoked,
+/// or has expired, then has to show it again. Longer than [`CONNECTION_AGE`], so that ours never notice.
 pub const SERVER_CONNECTION_AGE: Duration = Duration::from_secs(3600);
-/// Of these, and of [`SERVER_REQUESTS`], one in so many is kept from any single peer, and one at least;
-/// of connections `limits: connections_per_peer` may say otherwise. Whoever takes as many as it can
-/// shuts nobody else out.
+/// How long the request that is then being served may still take: a piece has [`PIECE_TIME`] on a good
+/// line, but a body at [`BODY_RATE`] could come for days.
+pub const SERVER_CONNECTION_GRACE: Duration = Duration::from_secs(600);
+/// Of [`SERVER_CONNECTIONS`] and [`SERVER_REQUESTS`] one in so many is kept from any single peer, and
+/// one at least; of connections `limits: connections_per_peer` may say otherwise. Whoever takes as many
+/// as it can shuts nobody else out.
 pub const PEER_RESERVE: usize = 8;
 /// Requests about files that a server works on at once (`limits: requests`): far more than disks
 /// do at once, and each takes some KiB beside its share of [`BODY_BUDGET`].

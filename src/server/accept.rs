@@ -31,7 +31,7 @@ use super::stream::Watched;
 use crate::config::Limits;
 use crate::limits::{
     ACCEPT_PAUSE, CONNECTION_BUFFER, DRAIN_BYTES, LINGER, OPEN_FILES, SERVER_CONNECTION_AGE,
-    SHUTDOWN_TIME,
+    SERVER_CONNECTION_GRACE, SHUTDOWN_TIME,
 };
 use crate::sys::{clock, host};
 use crate::wire::Problem;
@@ -180,7 +180,7 @@ where
         .serve_connection(TokioIo::new(watched), Handler(Arc::clone(&caller)));
     let mut alarm = pin!(sleep(serving.idle));
     let mut old = pin!(sleep(SERVER_CONNECTION_AGE));
-    let mut is_ending = false;
+    let (mut is_ending, mut is_old) = (false, false);
     let result = loop {
         // All that moves the deadline happens while the connection is polled. It is polled to its
         // shutdown, which `Watched` makes a flush: without, hyper drops what there was no room for.
@@ -192,7 +192,15 @@ where
             biased;
             result = polling => break result,
             _ = serving.ending.wait_for(|ending| *ending), if !is_ending => {}
-            () = &mut old, if !is_ending => {}
+            () = &mut old => {
+                if is_old {
+                    debug!("{}: connection ended in a request: too old", caller.peer);
+                    break Ok(());
+                }
+                is_old = true;
+                let latest = old.deadline() + SERVER_CONNECTION_GRACE;
+                old.as_mut().reset(latest);
+            }
         }
         is_ending = true;
         Pin::new(&mut connection).graceful_shutdown();
@@ -257,6 +265,7 @@ mod tests {
 
     use super::*;
     use crate::index::server::ServerIndex;
+    use crate::limits::{BODY_RATE, BODY_STALL};
     use crate::server::Server;
     use crate::sys::dir::Dir;
 
@@ -346,5 +355,45 @@ mod tests {
         assert!((SERVER_CONNECTION_AGE..=late).contains(&last), "{last:?}");
         serving.await.unwrap();
         server.stop().await;
+    }
+
+    /// A body that brings just enough would else be taken for days from whoever is shut out by now.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_outlives_its_connections_time_by_the_grace_and_no_more() {
+        let home = tempfile::tempdir().unwrap();
+        let server = server(home.path());
+        // Virtual time stands still while a thread waits for the next bytes.
+        let seats = u32::try_from(server.core.seats.available_permits()).unwrap();
+        server
+            .core
+            .seats
+            .acquire_many(seats)
+            .await
+            .unwrap()
+            .forget();
+        let (mut stream, theirs) = duplex(64 * 1024);
+        let serving = tokio::spawn(server.serve_stream(theirs, "test".to_owned()));
+        let head = "PUT /log HTTP/1.1\r\nHost: x\r\nContent-Range: bytes 0-99999999/100000000\r\n\
+            Content-Length: 100000000\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let pause = BODY_STALL / 2;
+        let part = vec![b'x'; 2 * BODY_RATE as usize * 15];
+        let mut answer = [0; 4096];
+        let last = loop {
+            // It may have been closed.
+            let _ = stream.write_all(&part).await;
+            match timeout(pause, stream.read(&mut answer)).await {
+                Ok(Ok(0) | Err(_)) => break begun.elapsed(),
+                Ok(Ok(bytes)) => panic!("{}", String::from_utf8_lossy(&answer[..bytes])),
+                Err(_) => {}
+            }
+        };
+        let latest = SERVER_CONNECTION_AGE + SERVER_CONNECTION_GRACE;
+        assert!((latest..=latest + pause).contains(&last), "{last:?}");
+        serving.await.unwrap();
+        server.stop().await;
+        let tail = std::fs::read(home.path().join("log")).unwrap();
+        assert!(tail.len() > part.len(), "what came stays");
     }
 }
