@@ -182,6 +182,31 @@ fn appends_within(port: u16, name: &str, time: Duration) -> usize {
     count
 }
 
+#[test]
+fn heads_that_stop_before_their_end_hold_no_more_than_is_said() {
+    const STOPPED: u64 = 200;
+    // What a connection holds, the buffer of 128 KiB, and what has come of the line once more.
+    const KIB_EACH: u64 = 30 + 128 + 128;
+    let home = TempDir::new().unwrap();
+    let mut server = Server::start(&home.path().join("server"), "");
+    let before = server.process().memory_kib("VmRSS");
+    // One line of nearly all that a head may have.
+    let head = BEAT.replace("\r\n\r\n", "\r\nX: ") + &"x".repeat(65_000);
+    let mut stopped: Vec<TcpStream> = (0..STOPPED).map(|_| connect(server.port)).collect();
+    for stream in &mut stopped {
+        stream.write_all(head.as_bytes()).unwrap();
+    }
+    wait_until("all of them have come", || {
+        server.process().memory_kib("VmRSS") > before + 60 * STOPPED
+    });
+    for stream in &mut stopped {
+        assert!(ask(stream, "\r\n\r\n").starts_with("HTTP/1.1 200 "));
+    }
+    let peak = server.process().memory_kib("VmHWM");
+    let most = before + KIB_EACH * STOPPED;
+    assert!(peak < most, "{peak} KiB of {most}, {before} before");
+}
+
 /// Ten thousand connections that say nothing and a thousand that drip a byte a second.
 #[test]
 #[ignore = "needs 16,000 descriptors"]
