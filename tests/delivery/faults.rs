@@ -276,7 +276,8 @@ impl From<String> for Said {
     }
 }
 
-/// A server that reads each request and answers it by a script, which gets the request's head.
+/// A server that reads each request and answers it by a script, which gets the request's head; or,
+/// when it does not speak HTTP, whatever comes, of which the script gets nothing.
 pub struct Answering {
     /// The port to connect to.
     pub port: u16,
@@ -284,6 +285,7 @@ pub struct Answering {
 }
 
 struct Script {
+    speaks_http: bool,
     answer: Box<dyn Fn(&str) -> Said + Send + Sync>,
     open: Mutex<Vec<TcpStream>>,
     /// Where a good server listens by now, which connections are led to.
@@ -294,9 +296,22 @@ struct Script {
 impl Answering {
     /// Starts one on a free loopback port.
     pub fn start<S: Into<Said>>(answer: impl Fn(&str) -> S + Send + Sync + 'static) -> Self {
+        Self::start_with(true, answer)
+    }
+
+    /// Starts one to which something else than HTTP is spoken.
+    pub fn start_deaf<S: Into<Said>>(answer: impl Fn(&str) -> S + Send + Sync + 'static) -> Self {
+        Self::start_with(false, answer)
+    }
+
+    fn start_with<S: Into<Said>>(
+        speaks_http: bool,
+        answer: impl Fn(&str) -> S + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         let shared = Arc::new(Script {
+            speaks_http,
             answer: Box::new(move |head| answer(head).into()),
             open: Mutex::default(),
             good: AtomicU16::new(0),
@@ -363,8 +378,18 @@ impl Script {
     fn answer_all(&self, stream: &TcpStream) -> Option<()> {
         let mut reader = io::BufReader::new(stream);
         loop {
-            let (head, length) = read_head(&mut reader)?;
-            io::copy(&mut (&mut reader).take(length), &mut io::sink()).ok()?;
+            let head = if self.speaks_http {
+                let (head, length) = read_head(&mut reader)?;
+                io::copy(&mut (&mut reader).take(length), &mut io::sink()).ok()?;
+                head
+            } else {
+                let came = io::BufRead::fill_buf(&mut reader).ok()?.len();
+                if came == 0 {
+                    return None;
+                }
+                io::BufRead::consume(&mut reader, came);
+                String::new()
+            };
             let mut stream = stream;
             match (self.answer)(&head) {
                 Said::Head(head) => stream

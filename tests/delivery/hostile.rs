@@ -14,7 +14,8 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::faults::{Answering, Said};
-use crate::common::{self, Client, Server, append, deliver, wait_until, wait_within};
+use crate::authority::{Authority, put};
+use crate::common::{self, Client, Server, append, deliver, wait_until, wait_within, yaml};
 
 /// What every file here holds at first, and later.
 const FIRST: &str = "the first line\n";
@@ -36,10 +37,17 @@ struct Hostile {
     /// What the client says of it in its log.
     told: &'static str,
     script: Script,
+    /// Whether the client speaks TLS to it, which it does not know itself.
+    by_tls: bool,
 }
 
 fn row(name: &'static str, told: &'static str, script: Script) -> Hostile {
-    Hostile { name, told, script }
+    Hostile {
+        name,
+        told,
+        script,
+        by_tls: false,
+    }
 }
 
 /// The same to every request: an answer that ends with its head.
@@ -364,6 +372,51 @@ fn stalls() -> Vec<Hostile> {
     ]
 }
 
+/// Handshakes that come to nothing.
+fn handshakes() -> Vec<Hostile> {
+    // A record's type, version and length (RFC 8446 section 5.1), then a message's type and length
+    // (section 4), of which not all comes.
+    let (half, more) = (
+        "\x16\x03\x03\x00\x7a\x02\0\0\x76\x03\x03half",
+        "x".repeat(8000),
+    );
+    let rows = vec![
+        row(
+            "stalled in the handshake",
+            "no connection within",
+            silent(""),
+        ),
+        row(
+            "stalled in the middle of a ServerHello",
+            "no connection within",
+            silent(half),
+        ),
+        row(
+            "plain HTTP to a ClientHello",
+            "cannot connect: received corrupt message",
+            says("400 Bad Request\r\nConnection: close\r\nContent-Length: 0"),
+        ),
+        row(
+            "closed in the middle of a ServerHello",
+            "cannot connect: tls handshake eof",
+            Box::new(move |_| Said::End(half.to_owned())),
+        ),
+        row(
+            "a ServerHello without end",
+            "cannot connect: received corrupt message",
+            endless(
+                "\x16\x03\x03\0\x04\x02\x7f\x7f\x7f",
+                &format!("\x16\x03\x03\x1f\x40{more}"),
+            ),
+        ),
+    ];
+    let by_tls = |row| Hostile {
+        by_tls: true,
+        ..row
+    };
+    rows.into_iter().map(by_tls).collect()
+}
+
 /// Redirects to a port that nobody may come to.
 fn redirects(elsewhere: u16) -> Vec<Hostile> {
     let to = format!("Location: http://127.0.0.1:{elsewhere}/in/\r\nContent-Length: 0");
@@ -404,6 +457,8 @@ fn redirects(elsewhere: u16) -> Vec<Hostile> {
 struct Good {
     /// Stands in the hostile server's place in the end.
     instead: Server,
+    /// So does this one, where TLS is spoken, by a certificate of the CA in the file beside it.
+    secured: (Server, PathBuf),
     /// Stands beside it.
     beside: Server,
 }
@@ -425,14 +480,33 @@ fn delivered(server: &Server, row: &str) -> BTreeMap<PathBuf, (u64, blake3::Hash
 
 /// A client between the hostile server and a good one.
 fn meets(home: &Path, good: &Good, number: usize, hostile: Hostile) {
-    let Hostile { name, told, script } = hostile;
+    let Hostile {
+        name,
+        told,
+        script,
+        by_tls,
+    } = hostile;
     let row = format!("row{number}");
     let logs = home.join(&row);
     fs::create_dir(&logs).unwrap();
     fs::write(logs.join("log"), FIRST).unwrap();
-    let hostile = Answering::start(script);
-    let urls = [&*hostile.url(), &*good.beside.url()];
-    let config = deliver(&[(&row, &logs.join("*"))], &urls);
+    let (hostile, url, tls, instead) = if by_tls {
+        let hostile = Answering::start_deaf(script);
+        let url = format!("https://localhost:{}/", hostile.port);
+        let (instead, ca) = &good.secured;
+        (
+            hostile,
+            url,
+            format!("  tls: {{ca: {}}}\n", yaml(ca)),
+            instead,
+        )
+    } else {
+        let hostile = Answering::start(script);
+        let url = hostile.url();
+        (hostile, url, String::new(), &good.instead)
+    };
+    let urls = [&*good.beside.url(), &*url];
+    let config = deliver(&[(&row, &logs.join("*"))], &urls) + &tls;
     let mut client = Client::start(&home.join(format!("client{number}")), &config);
 
     wait_until(&format!("{name}: the other has the file"), || {
@@ -442,7 +516,6 @@ fn meets(home: &Path, good: &Good, number: usize, hostile: Hostile) {
     wait_until(&format!("{name}: the other is served on"), || {
         holds(&good.beside, &row, BOTH)
     });
-    let url = hostile.url();
     let is_told = |line: &str| {
         let is_of_it = line.contains(&url) && line.contains(told);
         is_of_it && (line.contains("WARN") || line.contains("ERROR"))
@@ -454,15 +527,15 @@ fn meets(home: &Path, good: &Good, number: usize, hostile: Hostile) {
     });
     let memory = client.process().memory_kib("VmHWM");
     assert!(memory < MEMORY_KIB, "{name}: {memory} KiB");
-    assert!(delivered(&good.instead, &row).is_empty(), "{name}");
+    assert!(delivered(instead, &row).is_empty(), "{name}");
     // A lie may end a generation, four times a day.
     let files = delivered(&good.beside, &row);
     assert!(files.len() <= 5, "{name}: {files:?}");
 
-    hostile.give_way_to(good.instead.port);
+    hostile.give_way_to(instead.port);
     client.process().signal(Signal::HUP);
     wait_until(&format!("{name}: the good server has the file"), || {
-        holds(&good.instead, &row, BOTH)
+        holds(instead, &row, BOTH)
     });
     assert!(client.terminate().success(), "{name}");
 }
@@ -470,8 +543,14 @@ fn meets(home: &Path, good: &Good, number: usize, hostile: Hostile) {
 #[test]
 fn no_hostile_server_harms_the_client_or_holds_up_another() {
     let home = TempDir::new().unwrap();
+    let ca = home.path().join("ca.pem");
+    let authority = Authority::new("CA");
+    put(&ca, authority.pem(), 0o644);
+    let (cert, key) = authority.certify("localhost").put(home.path(), "own");
+    let tls = format!("tls: {{cert: {}, key: {}}}\n", yaml(&cert), yaml(&key));
     let good = Good {
         instead: Server::start(&home.path().join("instead"), ""),
+        secured: (Server::start(&home.path().join("secured"), &tls), ca),
         beside: Server::start(&home.path().join("beside"), ""),
     };
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -483,6 +562,7 @@ fn no_hostile_server_harms_the_client_or_holds_up_another() {
         stamps(),
         framing(),
         stalls(),
+        handshakes(),
         redirects(port),
     ];
     let rows: Vec<_> = groups.into_iter().flatten().collect();
@@ -495,6 +575,6 @@ fn no_hostile_server_harms_the_client_or_holds_up_another() {
         }
     });
     assert!(elsewhere.accept().is_err(), "somebody came elsewhere");
-    assert_eq!(count, 36);
+    assert_eq!(count, 41);
     println!("{count} hostile servers");
 }
