@@ -1,5 +1,5 @@
 //! Hostile log directories: what does not belong there is passed over, counted and told of, and
-//! nobody who may write there has anything delivered that they may not read.
+//! nobody who may write there leads the client to anything elsewhere that they may not read.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -347,6 +347,38 @@ fn the_owner_tells_a_hard_link_to_a_secret_from_a_log() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let row = "          1  file of an owner that `owner` does not name  logs     ";
     assert!(text.contains(row), "{text}");
+}
+
+/// Whoever may write in a directory may rename what lies in it, whosever that is.
+#[test]
+#[ignore = "needs root"]
+fn the_owner_bounds_what_is_renamed_to_the_name_of_a_log() {
+    let place = place_of_an_attacker();
+    let (kept, log) = (
+        place.home.path().join("own/kept"),
+        place.logs.join("kept.log"),
+    );
+    fs::write(&kept, SECRET).unwrap();
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o600)).unwrap();
+    let theirs = as_user(NOBODY, &[]);
+    let moved = Command::new(&theirs[0])
+        .args(&theirs[1..])
+        .arg("mv")
+        .args([&kept, &log])
+        .output()
+        .unwrap();
+    assert!(moved.status.success(), "{}", said(&moved));
+    let stat = fs::metadata(&log).unwrap();
+    assert_eq!((stat.uid(), stat.mode() & 0o7777), (0, 0o600));
+    let owner = format!("owner: [{NOBODY}]\n");
+    let client = Client::configure(&place.client(), "");
+    for (owner, delivered) in [(owner, 0), (String::new(), 1)] {
+        client.reconfigure(&place.config(&owner));
+        let output = client.sync(&[]);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        let told = telling(&place.server.datadir);
+        assert_eq!(told.len(), delivered, "{owner}: {told:?}");
+    }
 }
 
 #[test]
