@@ -129,9 +129,10 @@ fn what_expires_within_thirty_days_is_warned_of_by_whose_it_is_and_shown() {
                 params.not_after = date_time_ymd(end.year().into(), month, day);
             })
     };
-    soon("localhost").put(&home, "own");
     let (cert, key) = soon("x").put(&home, "x");
+    let own = soon("localhost");
     guarded.server.terminate();
+    own.put(&home, "own");
     guarded.server.restart();
     let logs = home.join("logs");
     fs::create_dir(&logs).unwrap();
