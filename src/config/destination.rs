@@ -162,7 +162,7 @@ impl Destination {
         host == "localhost"
             || host
                 .parse::<std::net::IpAddr>()
-                .is_ok_and(|address| address.is_loopback())
+                .is_ok_and(|address| address.to_canonical().is_loopback())
     }
 }
 
@@ -352,6 +352,21 @@ mod tests {
         let name = StableName::parse("b c/d").unwrap();
         assert_eq!(destination.target(&name), "/a/b%20c/d");
         assert_eq!(destination.host(), "::1");
-        assert!(destination.is_loopback());
+    }
+
+    #[test]
+    fn loopback_is_told_from_the_way_out_however_it_is_written() {
+        for (host, expected) in [
+            ("[::1]", true),
+            ("127.9.9.9", true),
+            ("localhost", true),
+            ("[::ffff:127.0.0.1]", true),
+            ("[::ffff:192.0.2.1]", false),
+            ("192.0.2.1", false),
+            ("localhost.example", false),
+        ] {
+            let destination = Destination::parse(&format!("http://{host}/")).unwrap();
+            assert_eq!(destination.is_loopback(), expected, "{host}");
+        }
     }
 }
