@@ -168,7 +168,8 @@ pub(super) struct RetireArgs {
     /// Only files to which nothing was delivered for so long
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(super) older_than: Span,
-    /// The paths, as a glob with a leading slash; quote it, so that the shell leaves it alone
+    /// The paths as they are shown, as a glob with a leading slash in which `*` stops at the next one;
+    /// quote it, so that the shell leaves it alone
     #[arg(value_name = "PATTERN")]
     pub(super) pattern: String,
 }

@@ -77,7 +77,7 @@ pub enum IssueError {
 /// Makes a CA in `directory`, which is made if it is missing. Blocks.
 pub fn init(directory: &Path) -> Result<Issued, IssueError> {
     let place = Place::make(directory, CA)?;
-    let key = place.key()?;
+    let key = place.key(Purpose::Use)?;
     let serial = host::random_bytes().map_err(IssueError::Machine)?;
     let mut params = params(CA_DAYS, serial)?;
     // Several CAs are told apart by their names while one takes over from another.
@@ -106,7 +106,7 @@ pub fn issue(directory: &Path, name: &str, days: u32) -> Result<Issued, IssueErr
     let signer = KeyPair::try_from(&key.private_key()?).map_err(|error| key.unusable(error))?;
     let issuer = Issuer::from_ca_cert_der(&certificate, signer).map_err(|e| cert.unusable(e))?;
     let place = Place::make(directory, &name)?;
-    let key = place.key()?;
+    let key = place.key(Purpose::Look)?;
     let serial = host::random_bytes().map_err(IssueError::Machine)?;
     let mut params = params(days, serial)?;
     params.distinguished_name.push(DnType::CommonName, name);
@@ -216,9 +216,9 @@ impl Place {
     }
 
     /// The private key: the one that is there, or a new one.
-    fn key(&self) -> Result<KeyPair, IssueError> {
+    fn key(&self, purpose: Purpose) -> Result<KeyPair, IssueError> {
         if self.is_there(".key")? {
-            let named = Named::secret(&self.path(".key"), Purpose::Use);
+            let named = Named::secret(&self.path(".key"), purpose);
             let content = Reading::of(&[named]).need(KEY)?;
             let key = KeyPair::try_from(&content.private_key()?);
             return Ok(key.map_err(|error| content.unusable(error))?);
