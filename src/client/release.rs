@@ -8,6 +8,7 @@
 //! most an hour.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::catalogue::{Catalogue, is_untouched};
 use super::reading;
 use super::ship::{Ship, Word};
-use super::source::ReadError;
+use super::source::{ReadError, SourceError};
 use crate::config::Upkeep;
 use crate::index::IndexError;
 use crate::index::client::{DestinationId, Hold, Progress, ProgressState, Times};
@@ -354,10 +355,10 @@ impl Releaser {
         };
         let catalogue = Arc::clone(&self.catalogue);
         let ask = move || {
-            let source = catalogue.open(id);
-            source.map_or(Writers::Untold, |source| source.writers(&leases))
+            let source = catalogue.open(id)?;
+            source.writers(&leases).map_err(ReleaseError::Lease)
         };
-        Ok(spawn_blocking(ask).await?)
+        spawn_blocking(ask).await?
     }
 
     /// All of a file; `None` when it is no longer what it was.
@@ -438,6 +439,10 @@ async fn ask(ships: &[Arc<Ship>], batch: &[FileId]) -> Vec<HashMap<FileId, Word>
 enum ReleaseError {
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("whether it is open for writing cannot be asked: {0}")]
+    Lease(io::Error),
     #[error(transparent)]
     Link(#[from] super::catalogue::ReleaseError),
     #[error("the process is ending")]

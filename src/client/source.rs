@@ -84,7 +84,7 @@ impl Source {
     }
 
     /// Who may write to it.
-    pub(in crate::client) fn writers(&self, leases: &Leases) -> Writers {
+    pub(in crate::client) fn writers(&self, leases: &Leases) -> io::Result<Writers> {
         leases.writers(&self.file)
     }
 

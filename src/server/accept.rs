@@ -181,6 +181,7 @@ where
     let mut alarm = pin!(sleep(serving.idle));
     let mut old = pin!(sleep(SERVER_CONNECTION_AGE));
     let (mut is_ending, mut is_old) = (false, false);
+    let is_certified = matches!(caller.peer, Peer::Certified(_));
     let result = loop {
         // All that moves the deadline happens while the connection is polled. It is polled to its
         // shutdown, which `Watched` makes a flush: without, hyper drops what there was no room for.
@@ -192,9 +193,10 @@ where
             biased;
             result = polling => break result,
             _ = serving.ending.wait_for(|ending| *ending), if !is_ending => {}
-            () = &mut old => {
+            // Only who had to show a certificate has to show it again.
+            () = &mut old, if !is_old || is_certified => {
                 if is_old {
-                    debug!("{}: connection ended in a request: too old", caller.peer);
+                    info!("{}: connection ended in a request: too old", caller.peer);
                     break Ok(());
                 }
                 is_old = true;
@@ -268,6 +270,7 @@ mod tests {
     use crate::limits::{BODY_RATE, BODY_STALL};
     use crate::server::Server;
     use crate::sys::dir::Dir;
+    use crate::types::Identity;
 
     fn server(home: &Path) -> Server {
         let database = home.join("server.redb");
@@ -359,41 +362,47 @@ mod tests {
 
     /// A body that brings just enough would else be taken for days from whoever is shut out by now.
     #[tokio::test(start_paused = true)]
-    async fn a_body_outlives_its_connections_time_by_the_grace_and_no_more() {
+    async fn a_body_outlives_its_certificates_time_by_the_grace_and_no_more() {
         let home = tempfile::tempdir().unwrap();
         let server = server(home.path());
         // Virtual time stands still while a thread waits for the next bytes.
         let seats = u32::try_from(server.core.seats.available_permits()).unwrap();
-        server
-            .core
-            .seats
-            .acquire_many(seats)
-            .await
-            .unwrap()
-            .forget();
-        let (mut stream, theirs) = duplex(64 * 1024);
-        let serving = tokio::spawn(server.serve_stream(theirs, "test".to_owned()));
-        let head = "PUT /log HTTP/1.1\r\nHost: x\r\nContent-Range: bytes 0-99999999/100000000\r\n\
-            Content-Length: 100000000\r\n\r\n";
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let begun = tokio::time::Instant::now();
+        let seats = server.core.seats.acquire_many(seats).await;
+        seats.unwrap().forget();
+        let latest = SERVER_CONNECTION_AGE + SERVER_CONNECTION_GRACE;
         let pause = BODY_STALL / 2;
         let part = vec![b'x'; 2 * BODY_RATE as usize * 15];
-        let mut answer = [0; 4096];
-        let last = loop {
-            // It may have been closed.
-            let _ = stream.write_all(&part).await;
-            match timeout(pause, stream.read(&mut answer)).await {
-                Ok(Ok(0) | Err(_)) => break begun.elapsed(),
-                Ok(Ok(bytes)) => panic!("{}", String::from_utf8_lossy(&answer[..bytes])),
-                Err(_) => {}
+        let named = Peer::Certified(Identity::dns("web1").unwrap());
+        let anybody = Peer::Address(IpAddr::from([192, 0, 2, 1]));
+        for (path, peer, is_cut) in [("one", named, true), ("other", anybody, false)] {
+            let (mut stream, theirs) = duplex(64 * 1024);
+            let serving = tokio::spawn(serve(server.serving(), theirs, peer, None));
+            let head = format!(
+                "PUT /{path} HTTP/1.1\r\nHost: x\r\nContent-Range: bytes 0-99999999/100000000\r\n\
+                 Content-Length: 100000000\r\n\r\n"
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let begun = tokio::time::Instant::now();
+            let mut answer = [0; 4096];
+            let cut = loop {
+                // It may have been closed.
+                let _ = stream.write_all(&part).await;
+                match timeout(pause, stream.read(&mut answer)).await {
+                    Ok(Ok(0) | Err(_)) => break Some(begun.elapsed()),
+                    Ok(Ok(bytes)) => panic!("{}", String::from_utf8_lossy(&answer[..bytes])),
+                    Err(_) if begun.elapsed() > latest * 2 => break None,
+                    Err(_) => {}
+                }
+            };
+            assert_eq!(cut.is_some(), is_cut, "{cut:?}");
+            if let Some(cut) = cut {
+                assert!((latest..=latest + pause).contains(&cut), "{cut:?}");
             }
-        };
-        let latest = SERVER_CONNECTION_AGE + SERVER_CONNECTION_GRACE;
-        assert!((latest..=latest + pause).contains(&last), "{last:?}");
-        serving.await.unwrap();
+            drop(stream);
+            serving.await.unwrap();
+            let tail = std::fs::read(home.path().join(path)).unwrap();
+            assert!(tail.len() > part.len(), "what came stays");
+        }
         server.stop().await;
-        let tail = std::fs::read(home.path().join("log")).unwrap();
-        assert!(tail.len() > part.len(), "what came stays");
     }
 }

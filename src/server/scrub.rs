@@ -10,6 +10,7 @@
 //! stat pass.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use super::pass;
 use super::recover::{self, Trouble};
 use crate::index::server::{ScrubPosition, ServerChange, ServerFile, Survey};
 use crate::index::{EventKind, NewEvent};
-use crate::limits::{IO_CHUNK, SCRUB_FILE, SCRUB_NOTE, SCRUB_REST};
+use crate::limits::{IO_CHUNK, SCRUB_FILE, SCRUB_NOTE, SCRUB_REST, TOLD_PATHS};
 use crate::prefix::PrefixHasher;
 use crate::sys::clock;
 use crate::sys::dir::Access;
@@ -61,6 +62,7 @@ async fn rounds(core: &Arc<Core>) {
         due: Instant::now(),
         noted: 0,
         position: ScrubPosition::begin(clock::now()),
+        tails: HashMap::new(),
     };
     let mut told = String::new();
     loop {
@@ -133,6 +135,8 @@ struct Reader {
     /// Bytes read since the position was noted.
     noted: u64,
     position: ScrubPosition,
+    /// How long files with a tail were when that was told.
+    tails: HashMap<WirePath, Offset>,
 }
 
 impl Reader {
@@ -169,7 +173,10 @@ impl Reader {
             return Ok(());
         }
         let checked = match self.file(path, row).await {
-            Ok(Found::Whole) => Ok(()),
+            Ok(Found::Whole) => {
+                self.tails.remove(path);
+                Ok(())
+            }
             Ok(Found::WithTail) => self.tell_of_tail(path).await,
             Ok(Found::Odd) => {
                 info!("{path} does not read as it should: it is read again");
@@ -250,30 +257,42 @@ impl Reader {
 
     /// Tells of bytes that nobody has vouched for, unless a request is about to: those of one that
     /// broke off do not stay, since its client comes again.
-    async fn tell_of_tail(&self, path: &WirePath) -> Result<(), Trouble> {
+    async fn tell_of_tail(&mut self, path: &WirePath) -> Result<(), Trouble> {
         let Ok(claim) = self.core.files.claim(path, Work::Looking).await else {
             return Ok(());
         };
+        let told = self.tails.get(path).copied();
         let tell = move |core: &Core| {
             let path = claim.path();
             let row = core.index.file(path)?;
             let stat = recover::regular(core, path)?;
             let (Some(row), Some(stat)) = (row, stat) else {
-                return Ok(());
+                return Ok(None);
             };
             let length = row.vouched.length;
-            let beyond = stat.size.since(length);
-            let detail = format!("{beyond} bytes lie behind the {length} that are vouched for");
-            if beyond > 0 && core.told.is_news(path, &detail) {
+            if stat.size <= length {
+                return Ok(None);
+            }
+            if told != Some(stat.size) {
+                let beyond = stat.size.since(length);
+                let detail = format!("{beyond} bytes lie behind the {length} that are vouched for");
                 warn!("{path}: {detail}; they stay until its client proves them or sends others");
                 let event = NewEvent::now(EventKind::Extended, path.as_bytes(), detail);
                 let epoch = core.commits.epoch();
-                core.commits
-                    .submit_and_wait(epoch, vec![ServerChange::Event(event)])?;
+                let changes = vec![ServerChange::Event(event)];
+                core.commits.submit_and_wait(epoch, changes)?;
             }
-            Ok(())
+            Ok(Some(stat.size))
         };
-        blocking(&self.core, tell).await
+        let size = blocking(&self.core, tell).await?;
+        if self.tails.len() >= TOLD_PATHS {
+            self.tails.clear();
+        }
+        match size {
+            Some(size) => self.tails.insert(path.clone(), size),
+            None => self.tails.remove(path),
+        };
+        Ok(())
     }
 
     /// Reads the next bytes of a file when it is time for them.
@@ -371,6 +390,7 @@ mod tests {
             due: begun,
             noted: 0,
             position: ScrubPosition::begin(clock::now()),
+            tails: HashMap::new(),
         };
         reader.round().await.unwrap();
         assert!(reader.position.has_ended);

@@ -1,10 +1,13 @@
 //! Whether anybody has a file open for writing, asked for with a read lease (`F_SETLEASE`, fcntl(2)):
-//! the kernel gives one only while nobody has, in whatever process, by descriptor or mapping.
+//! the kernel gives one only while nobody has, in whatever process, by descriptor or (but on overlayfs)
+//! by mapping. It knows nothing of writers behind a network or on the host of a virtual machine.
 
 use std::io;
 use std::os::fd::AsRawFd as _;
 
-use libc::{F_RDLCK, F_SETLEASE, F_UNLCK, c_int};
+use libc::{
+    EACCES, EAGAIN, EINVAL, ENOSYS, EOPNOTSUPP, EPERM, F_RDLCK, F_SETLEASE, F_UNLCK, c_int,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::file::File;
@@ -37,16 +40,20 @@ impl Leases {
         Ok(Self { broken })
     }
 
-    /// Who may write to a file that is open here for reading only.
-    pub fn writers(&self, file: &File) -> Writers {
+    /// Who may write to a file that is open here for reading only. What is wrong for the moment is an
+    /// error, and no answer.
+    pub fn writers(&self, file: &File) -> io::Result<Writers> {
         match lease(file, F_RDLCK) {
             Ok(()) => {
                 // It ends with the descriptor at the latest.
                 let _ = lease(file, F_UNLCK);
-                Writers::Nobody
+                Ok(Writers::Nobody)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Writers::Somebody,
-            Err(_) => Writers::Untold,
+            Err(error) => match error.raw_os_error() {
+                Some(EAGAIN) => Ok(Writers::Somebody),
+                Some(EACCES | EPERM | EINVAL | ENOSYS | EOPNOTSUPP) => Ok(Writers::Untold),
+                _ => Err(error),
+            },
         }
     }
 }
@@ -76,15 +83,15 @@ mod tests {
         let leases = Leases::new().unwrap();
         let file = File::open(&path).unwrap();
         let _reader = File::open(&path).unwrap();
-        assert_eq!(leases.writers(&file), Writers::Nobody);
+        assert_eq!(leases.writers(&file).unwrap(), Writers::Nobody);
         let writer = OpenOptions::new().append(true).open(&path).unwrap();
         let copy = writer.try_clone().unwrap();
         drop(writer);
-        assert_eq!(leases.writers(&file), Writers::Somebody);
+        assert_eq!(leases.writers(&file).unwrap(), Writers::Somebody);
         drop(copy);
-        assert_eq!(leases.writers(&file), Writers::Nobody);
+        assert_eq!(leases.writers(&file).unwrap(), Writers::Nobody);
         let null = File::open("/dev/null").unwrap();
-        assert_eq!(leases.writers(&null), Writers::Untold);
+        assert_eq!(leases.writers(&null).unwrap(), Writers::Untold);
     }
 
     #[tokio::test]

@@ -1,12 +1,15 @@
 //! What is read out of certificates beyond what rustls checks: whose they are, and how long they
 //! are good for. Pure.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use x509_parser::extensions::GeneralName;
-use x509_parser::oid_registry::OID_X509_EXT_ISSUER_DISTRIBUTION_POINT;
+use x509_parser::oid_registry::{
+    OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, OID_X509_EXT_ISSUER_DISTRIBUTION_POINT,
+};
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::{parse_x509_certificate, parse_x509_crl};
 
@@ -66,8 +69,8 @@ pub(super) fn list_validity(list: &CertificateRevocationListDer<'_>) -> Option<V
     })
 }
 
-/// The lists without those that a newer one replaces: rustls goes by the first of a CA. What cannot be
-/// read stays, for rustls to say so.
+/// The lists without those that a newer one replaces, and the newest first: rustls goes by the first of
+/// a CA that fits. What cannot be read stays, for rustls to say so.
 pub(super) fn newest(
     lists: Vec<CertificateRevocationListDer<'static>>,
 ) -> Vec<CertificateRevocationListDer<'static>> {
@@ -80,23 +83,33 @@ pub(super) fn newest(
             *kept = list;
         }
     }
-    let is_kept = parsed.iter().map(|list| match list {
-        Some(list) => std::ptr::eq(newest[&scope(list)], list),
-        None => true,
+    let times = parsed.iter().map(|list| match list {
+        Some(list) if std::ptr::eq(newest[&scope(list)], list) => Some(Some(list.last_update())),
+        Some(_) => None,
+        None => Some(None),
     });
-    let is_kept: Vec<_> = is_kept.collect();
-    let lists = lists.into_iter().zip(is_kept);
-    lists
-        .filter_map(|(list, kept)| kept.then_some(list))
-        .collect()
+    let times: Vec<_> = times.collect();
+    let kept = lists.into_iter().zip(times);
+    let mut kept: Vec<_> = kept
+        .filter_map(|(list, time)| Some((time?, list)))
+        .collect();
+    kept.sort_by_key(|(time, _)| Reverse(*time));
+    kept.into_iter().map(|(_, list)| list).collect()
 }
 
-/// Whose certificates, and which of them, a list is about: its issuer, and its distribution point if
-/// it says one (RFC 5280 section 5.2.5).
-fn scope<'a>(list: &'a CertificateRevocationList<'_>) -> (&'a [u8], Option<&'a [u8]>) {
-    let mut extensions = list.extensions().iter();
-    let point = extensions.find(|it| it.oid == OID_X509_EXT_ISSUER_DISTRIBUTION_POINT);
-    (list.issuer().as_raw(), point.map(|point| point.value))
+/// Whose certificates, and which of them, a list is about: its issuer, that one's key, and its
+/// distribution point, if it says them (RFC 5280 sections 5.2.1 and 5.2.5).
+fn scope<'a>(list: &'a CertificateRevocationList<'_>) -> (&'a [u8], [Option<&'a [u8]>; 2]) {
+    let parts = [
+        OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER,
+        OID_X509_EXT_ISSUER_DISTRIBUTION_POINT,
+    ];
+    let said = parts.map(|part| {
+        let mut extensions = list.extensions().iter();
+        let said = extensions.find(|it| it.oid == part);
+        said.map(|said| said.value)
+    });
+    (list.issuer().as_raw(), said)
 }
 
 /// By the numbers that their CA gives to them (RFC 5280 section 5.2.3), else by their time.

@@ -346,9 +346,10 @@ impl View<'_> {
             return self.more(holding.length, theirs);
         }
         if theirs == base.hash {
-            // A restored server may lack the file or its row, and nobody would append to it.
-            let is_empty = self.size == Offset::ZERO && self.facts.refused != Some(base);
-            return if is_empty {
+            // A restored server may lack the file or its row, and nobody would append to it. One with a
+            // tail has the file.
+            let has_tail = holding.tail.is_some() || self.facts.refused == Some(base);
+            return if self.size == Offset::ZERO && !has_tail {
                 Step::Confirm(base)
             } else {
                 self.tail(holding.tail)

@@ -400,6 +400,31 @@ proptest! {
         prop_assert!(world.server.received <= world.file.len() + world.restored);
     }
 
+    /// Nothing to send, whatever a body that broke off has left there: the client comes to rest, and
+    /// where there was no file is one.
+    #[test]
+    fn an_empty_file_comes_to_rest(
+        left in 0usize..400,
+        known in any::<bool>(),
+        tail_hashed in any::<bool>(),
+        confirmed in any::<bool>(),
+        fresh in any::<bool>(),
+        faults in prop::collection::vec(line_faults().prop_filter("it stays empty", |fault| {
+            !matches!(fault, Fault::Grow(_))
+        }), 0..20),
+    ) {
+        let server = Server { disk: content(left), known, tail_hashed, ..Server::default() };
+        let mut world = World::new(Vec::new(), server, fresh);
+        if confirmed {
+            world.confirmed = Some(Prefix::empty());
+            world.course = Course::new(Remote::Unasked);
+        }
+        world.run_to_the_end(&mut faults.into_iter());
+        prop_assert_eq!(&world.server.disk, &content(left));
+        prop_assert!(world.server.known || left > 0);
+        prop_assert_eq!(world.confirmed, Some(Prefix::empty()));
+    }
+
     /// Whatever lies there, and however the way goes: no vouched byte ever changes, and where the
     /// bytes are not ours the file ends as a closed generation or a conflict, never as delivered.
     #[test]

@@ -1,9 +1,9 @@
 //! What lengths a path had, when, by whom: thinned as it ages.
 //!
-//! The newest length of a file is in its `files` row. When it is replaced in a later minute, or by
-//! another writer, it becomes a row of the history; else it is forgotten. So an append costs one row
-//! a minute and file. [`superfluous`] finds what older rows may go: of those that one writer has in
-//! one hour when they are older than a day, in one day when older than a month, only the last stays.
+//! The newest length of a file is in its `files` row. When it is replaced in a later minute, it
+//! becomes a row of the history; within the same minute it is forgotten. So an append costs one
+//! row a minute and file. [`superfluous`] finds what older rows may go: of those in one hour when
+//! they are older than a day, in one day when older than a month, only the last stays.
 
 use std::ops::Bound;
 
@@ -28,9 +28,7 @@ pub(super) fn push(past: &mut Past<'_>, old: &ServerFile, new: &ServerFile) -> R
     // A row that is frozen takes the time of that: when its length came would be told nowhere else.
     let same_length = old.id == new.id && old.vouched == new.vouched && !new.state.is_frozen();
     let same_minute = old.id == new.id && bucket(row.at, MINUTE) == bucket(new.updated, MINUTE);
-    // No other row would say who wrote so far.
-    let same_writer = old.writer == new.writer;
-    if same_length || (same_minute && same_writer && !row.odd) {
+    if same_length || (same_minute && !row.odd) {
         return Ok(());
     }
     keep(past, old, &row)
@@ -157,10 +155,7 @@ fn is_superfluous(
     now: Timestamp,
 ) -> bool {
     let width = width(row.at, now);
-    key.0 == next_key.0
-        && !row.odd
-        && row.writer == next.writer
-        && bucket(row.at, width) == bucket(next.at, width)
+    key.0 == next_key.0 && !row.odd && bucket(row.at, width) == bucket(next.at, width)
 }
 
 /// Removes rows; gives their number.

@@ -176,18 +176,11 @@ impl<'txn> Ledger<'txn> {
     ) -> Result<(), Problem> {
         let mut sums = USAGE.write(transaction)?;
         if self.is_off {
-            match add_up(files, &self.owners) {
-                Ok(all) => {
-                    while sums.remove_first()? {}
-                    return all.iter().try_for_each(|(account, usage)| {
-                        sums.put(account, usage)?;
-                        Ok(())
-                    });
-                }
-                // More are damaged: when the last of them is written to, all is added up.
-                Err(Problem::Row { .. }) => {}
-                Err(problem) => return Err(problem),
+            while sums.remove_first()? {}
+            for (account, usage) in add_up(files, &self.owners)? {
+                sums.put(&account, &usage)?;
             }
+            return Ok(());
         }
         for (account, (more_files, more_bytes)) in self.turnover {
             if (more_files, more_bytes) == (0, 0) {
@@ -266,7 +259,8 @@ where
     Ok(add_up(files, owners)?.remove(account).unwrap_or_default())
 }
 
-/// What all paths come to, by account.
+/// What all paths come to, by account. A damaged row counts for nothing: it says neither who pays nor
+/// how much.
 fn add_up<T, U>(
     files: &Rows<T, WirePath, ServerFile>,
     owners: &Rows<U, WirePath, Owner>,
@@ -276,14 +270,22 @@ where
     U: ReadableTable<Bytes, Bytes>,
 {
     let mut sums = BTreeMap::<String, Usage>::new();
-    owners.visit(std::ops::Bound::Unbounded, |path, owner| {
-        let row = files.get(&path)?;
+    let mut failed = None;
+    owners.survey(std::ops::Bound::Unbounded, usize::MAX, |row| {
+        let Ok((path, owner)) = row else { return };
+        let length = match files.get(&path) {
+            Ok(row) => vouched(row.as_ref()),
+            Err(Problem::Row { .. }) => 0,
+            Err(problem) => {
+                failed.get_or_insert(problem);
+                0
+            }
+        };
         let usage = sums.entry(owner.account).or_default();
         usage.files += 1;
-        usage.bytes += vouched(row.as_ref()).saturating_add(owner.tail);
-        Ok(true)
+        usage.bytes += length.saturating_add(owner.tail);
     })?;
-    Ok(sums)
+    failed.map_or(Ok(sums), Err)
 }
 
 /// The vouched length of a path, which is 0 without a row.

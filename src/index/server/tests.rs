@@ -230,19 +230,15 @@ fn the_oldest_events_give_way() {
     assert_eq!(index.events(0, 1).unwrap()[0].0, 3);
 }
 
-/// What the history must hold of lengths 1, 2, 3... written at times, odd ones among them, by
-/// writers; all but the last.
-fn expected_history(times: &[(i64, bool, bool)], now: i64) -> Vec<u64> {
+/// What the history must hold of lengths 1, 2, 3... written at `times`, all but the last.
+fn expected_history(times: &[(i64, bool)], now: i64) -> Vec<u64> {
     let width = |time: i64| match now - time {
         age if age > 30 * 86400 => 86400,
         age if age > 86400 => 3600,
         _ => 60,
     };
     let minute_ends: Vec<usize> = (0..times.len() - 1)
-        .filter(|&n| {
-            let ((at, odd, by), (later, odd_later, by_later)) = (times[n], times[n + 1]);
-            odd || odd_later || by != by_later || at / 60 != later / 60
-        })
+        .filter(|&n| times[n].1 || times[n + 1].1 || times[n].0 / 60 != times[n + 1].0 / 60)
         .collect();
     let odd = |n: usize| times[n].1 || times[n + 1].1;
     minute_ends
@@ -251,9 +247,9 @@ fn expected_history(times: &[(i64, bool, bool)], now: i64) -> Vec<u64> {
         .filter(|&(rank, &n)| {
             let width = width(times[n].0);
             odd(n)
-                || minute_ends.get(rank + 1).is_none_or(|&later| {
-                    times[later].0 / width != times[n].0 / width || times[later].2 != times[n].2
-                })
+                || minute_ends
+                    .get(rank + 1)
+                    .is_none_or(|&later| times[later].0 / width != times[n].0 / width)
         })
         .map(|(_, &n)| n as u64 + 1)
         .collect()
@@ -263,21 +259,18 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn history_thins_the_same_however_often_it_is_thinned(
-        steps in prop::collection::vec((0_i64..90_000, 0_u8..20, any::<bool>(), 0_u8..8), 2..60),
+        steps in prop::collection::vec((0_i64..90_000, 0_u8..20, any::<bool>()), 2..60),
         slow in any::<bool>(),
     ) {
         let fixture = Fixture::new();
         let index = fixture.open();
         let mut times = Vec::new();
         let mut time = 0;
-        let mut by = false;
-        for (pause, odd, thin, changes) in steps {
-            by ^= changes == 0;
+        for (pause, odd, thin) in steps {
             time += if slow { pause } else { pause / 1000 };
-            times.push((time, odd == 0, by));
+            times.push((time, odd == 0));
             let content = vec![b'x'; times.len()];
             let mut file = row(FileId(1), &content, time);
-            file.writer = by.to_string();
             if odd == 0 {
                 file.state = ServerState::Regressed;
             }

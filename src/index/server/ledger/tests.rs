@@ -105,6 +105,7 @@ fn a_path_whose_account_is_damaged_is_charged_anew_and_takes_its_bytes() {
     // One beside them, and one of them.
     commit(&index, ServerChange::put(path("/d"), by("one", 4, b"1")));
     commit(&index, ServerChange::put(path("/c"), by("two", 2, b"1234")));
+    assert_eq!(usage(&index, "one"), (2, 4), "nobody pays for the other");
     assert_eq!(usage(&index, "two"), (1, 4));
     let close = ServerChange::Close {
         path: path("/e"),
