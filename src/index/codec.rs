@@ -5,6 +5,7 @@
 //! lookup that finds nothing looks at both neighbours: a damaged key, or a search that went down
 //! the wrong branch, then shows as an error and not as an absent row.
 
+use std::cmp::Ordering;
 use std::marker::PhantomData;
 use std::ops::Bound;
 
@@ -124,11 +125,11 @@ where
             .range::<&[u8]>((Bound::Excluded(key), Bound::Unbounded))?
             .next()
             .transpose()?;
-        for (found, expected) in [(before, true), (after, false)] {
+        for (found, expected) in [(before, Ordering::Less), (after, Ordering::Greater)] {
             if let Some((found, value)) = found {
                 open_row(self.name, found.value(), value.value())
                     .ok_or_else(|| self.damaged(found.value(), "its check fails"))?;
-                if (found.value() < key) != expected {
+                if found.value().cmp(key) != expected {
                     return Err(self.damaged(found.value(), "it is out of order"));
                 }
             }
@@ -202,7 +203,13 @@ where
         for row in self.table.range::<&[u8]>((start, Bound::Unbounded))? {
             let (key, value) = row?;
             let key = key.value();
-            if last.as_deref().is_some_and(|last| last >= key) {
+            // Whoever reads page by page would go in circles.
+            let is_before = match start {
+                Bound::Included(start) => key < start,
+                Bound::Excluded(start) => key <= start,
+                Bound::Unbounded => false,
+            };
+            if is_before || last.as_deref().is_some_and(|last| last >= key) {
                 return Err(self.damaged(key, "it is out of order"));
             }
             let value = self.decode(key, value.value())?;
