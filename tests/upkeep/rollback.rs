@@ -1,7 +1,7 @@
 //! The client rolled back: its files, or all of it, restored from an older copy.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::stage::{Home, content, events, is_confirmed};
 use crate::common::{Client, Server, append, rows, wait_until};
@@ -54,11 +54,7 @@ fn a_file_restored_shorter_or_with_other_content_is_a_new_generation() {
 #[test]
 fn a_closed_generation_that_a_restored_server_lacks_is_told_of() {
     let home = Home::new();
-    let mut server = Server::start(&home.path("server"), "");
-    server.terminate();
-    let backup = home.path("backup");
-    copy_without_links(&server.datadir, &backup);
-    server.restart();
+    let (mut server, backup) = with_a_backup(&home);
     append(&home.log("a"), b"the first life\n");
     let client = Client::start(
         &home.path("client"),
@@ -109,11 +105,7 @@ fn an_empty_file_that_a_restored_server_lacks_is_there_again() {
     ];
     for (what, restore) in lost {
         let home = Home::new();
-        let mut server = Server::start(&home.path("server"), "");
-        server.terminate();
-        let backup = home.path("backup");
-        copy_without_links(&server.datadir, &backup);
-        server.restart();
+        let (mut server, backup) = with_a_backup(&home);
         append(&home.log("empty"), b"");
         let client = Client::start(
             &home.path("client"),
@@ -133,6 +125,16 @@ fn an_empty_file_that_a_restored_server_lacks_is_there_again() {
         let refilled = events(&server.datadir, "refilled", "logs/empty");
         assert_eq!(refilled.len(), usize::from(what == "the file"), "{what}");
     }
+}
+
+/// A server that runs, and a copy of what it was before it had anything.
+fn with_a_backup(home: &Home) -> (Server, PathBuf) {
+    let mut server = Server::start(&home.path("server"), "");
+    server.terminate();
+    let backup = home.path("backup");
+    copy_without_links(&server.datadir, &backup);
+    server.restart();
+    (server, backup)
 }
 
 /// Copies a tree file by file: no two names of the copy are one file.
